@@ -1,0 +1,30 @@
+/* Process helpers: privileges, limits, CPUs, pidfile, daemon, sd_notify, titles. */
+#ifndef BASE_PROC_H
+#define BASE_PROC_H
+
+#include "base/slice.h"
+
+#include <sys/types.h>
+
+int proc_cpu_count(void);                     /* usable CPUs: min(affinity mask, ceil(cgroup v2 cpu.max quota)), >= 1 */
+int proc_pin(int nth);                        /* to the nth CPU of the inherited mask, modulo its size */
+uint64_t proc_raise_nofile(uint64_t want);    /* raises soft (and hard, as root) RLIMIT_NOFILE; returns what holds; want 0 = hard limit or 1M as root */
+uint64_t proc_memory_limit(void);             /* bytes: min(physical, cgroup v2 memory.max) */
+/* Resolves user/group names; group empty = the user's own. -ERR_NOENT. */
+int proc_lookup_user(const char *user, const char *group, uid_t *ret_uid, gid_t *ret_gid);
+int proc_drop(uid_t uid, gid_t gid);          /* setgroups, setresgid, setresuid, no way back is verified; PR_SET_NO_NEW_PRIVS */
+int proc_die_with_parent(void);               /* not used for workers: they drain; for preflight children */
+/* Opens and locks (flock) a pidfile and writes the pid. fd, -ERR_EXIST (other holder's pid in *ret_pid), -ERR_SYS. */
+int proc_pidfile(const char *path, pid_t *ret_pid);
+int proc_pidfile_write(int fd);
+/* Detaches: double fork; the first process waits on a pipe for the verdict of the last.
+ * Returns in the daemon only, with the write end; proc_daemon_ready(fd, status) lets the starter exit with status. */
+int proc_daemonize(int *ret_verdict_fd);
+void proc_daemon_ready(int verdict_fd, int status);
+int proc_sd_notify(const char *state);        /* NOTIFY_SOCKET datagram; 0 when unset */
+void proc_set_title(const char *title);       /* prctl name + argv area */
+void proc_init_title(int argc, char **argv);
+int proc_close_on_exec(int fd, bool on);
+int proc_nonblock(int fd);
+
+#endif
