@@ -11,9 +11,9 @@ systemdunitdir = @systemdsystemunitdir@
 completiondir = $(datadir)/bash-completion/completions
 nodist_rpdconf_DATA = scripts/rpd.conf.sample
 nodist_systemdunit_DATA = scripts/rpd.service
-GENERATED_SCRIPTS = scripts/rpd.init scripts/rpd.service scripts/rpd.logrotate
-noinst_DATA = $(GENERATED_SCRIPTS)
-CLEANFILES += $(GENERATED_SCRIPTS) scripts/rpd.conf.sample
+SYSTEM_FILES = scripts/rpd.init scripts/rpd.service scripts/rpd.logrotate
+noinst_DATA = $(SYSTEM_FILES)
+CLEANFILES += $(SYSTEM_FILES) scripts/rpd.conf.sample
 
 SUBSTITUTE = $(MKDIR_P) scripts && $(SED) -e 's,[@]sbindir@,$(sbindir),g' -e 's,[@]sysconfdir@,$(sysconfdir),g' \
 	-e 's,[@]localstatedir@,$(localstatedir),g' -e 's,[@]rundir@,$(rundir),g'
@@ -27,7 +27,7 @@ scripts/rpd.logrotate: scripts/rpd.logrotate.in Makefile
 	$(AM_V_GEN)$(SUBSTITUTE) $(srcdir)/scripts/rpd.logrotate.in > $@.tmp && mv $@.tmp $@
 
 # Files whose installed name differs from their name here, and the configuration, which belongs to the operator once it exists.
-install-data-local: $(GENERATED_SCRIPTS) scripts/rpd.conf.sample
+install-data-local: $(SYSTEM_FILES) scripts/rpd.conf.sample
 	$(MKDIR_P) '$(DESTDIR)$(rpdconfdir)' '$(DESTDIR)$(initdir)' '$(DESTDIR)$(logrotatedir)' '$(DESTDIR)$(completiondir)' \
 	  '$(DESTDIR)$(localstatedir)/log/rpd'
 	$(INSTALL_SCRIPT) scripts/rpd.init '$(DESTDIR)$(initdir)/rpd'
