@@ -327,7 +327,9 @@ bool cidr_match_any(const struct cidr *c, size_t n, const struct sockaddr *sa)
     int family;
     const uint8_t *peer = cidr_peer(sa, &family);
     for (size_t i = 0; i < n; i++) {
-        if (c[i].family == family && (!peer || cidr_same(c[i].net, peer, c[i].bits)))
+        if (c[i].family != family)
+            continue;
+        if (family == AF_UNIX || (peer && cidr_same(c[i].net, peer, c[i].bits)))
             return true;
     }
     return false;
