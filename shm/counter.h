@@ -64,9 +64,13 @@ static inline void hist_add(struct hist *h, uint64_t us)
 /* Quantile 0..1 over plain (summed) buckets, in microseconds, interpolated. */
 uint64_t hist_quantile(const uint64_t bucket[HIST_BUCKETS], double q);
 
+/* How many of them are <= us; a bucket that us cuts counts in proportion. For the `le` edges of Prometheus. */
+uint64_t hist_below(const uint64_t bucket[HIST_BUCKETS], uint64_t us);
+
 /* A series: one route's numbers. Names are registered by the master at config load and keep their id for ever. */
 struct series_row {
-    _Atomic uint64_t requests, bytes_in, bytes_out;
+    _Alignas(64) _Atomic uint64_t requests;
+    _Atomic uint64_t bytes_in, bytes_out;
     _Atomic uint64_t status[6];                /* index = class; 0 = ended without an answer */
     struct hist total;                         /* request head complete -> last byte sent */
 };

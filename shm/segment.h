@@ -18,7 +18,10 @@ struct segment;            /* process-local handle: base address and fd */
 
 /* Creates and seals a new segment (F_SEAL_SHRINK|GROW|SEAL). -ERR_SYS, -ERR_NOMEM. */
 int segment_create(struct segment **ret);
-/* Maps an inherited fd; checks magic, layout version, sizes and CRC of the superblock. -ERR_CORRUPT. */
+/* The same with smaller tables, for tests: each count from 1 to its SHM_ maximum. -ERR_RANGE. */
+int segment_create_sized(uint32_t nslots, uint32_t nservers, uint32_t nseries, uint32_t nnames, struct segment **ret);
+/* Maps an inherited fd, which belongs to the handle from then on (not on failure); checks magic, layout version, sizes, CRC and equality
+ * of both superblocks, and the seals. -ERR_CORRUPT (also for a binary whose tables differ), -ERR_NOMEM. */
 int segment_attach(int fd, struct segment **ret);
 void segment_close(struct segment **s);
 int segment_fd(const struct segment *s);

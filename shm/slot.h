@@ -26,10 +26,11 @@ struct slot_view {            /* a consistent copy for printing */
 int slot_claim(struct segment *s, uint32_t generation, uint32_t worker, uint32_t *ret_index);
 void slot_set_pid(struct segment *s, uint32_t index, pid_t pid);  /* also stores /proc/pid/stat start time */
 int slot_set_state(struct segment *s, uint32_t index, enum slot_state to);  /* legal transitions only, one CAS */
-/* Master only, after waitpid: DEAD -> reap -> FREE. Idempotent; safe to run again after the reaper's own death.
+/* Master only, after waitpid (any state but FREE: the caller knows that the process is gone) -> REAPING -> FREE. Idempotent; safe to run again after the reaper's own death.
  * Zeroes the gauges and server gauges of the row, releases every word that carries the owner id, clears want bits. */
 void slot_reap(struct segment *s, uint32_t index);
 void slot_view(const struct segment *s, uint32_t index, struct slot_view *ret);
+uint64_t slot_start_time(const struct segment *s, uint32_t index);   /* field 22 of /proc/PID/stat at slot_set_pid; 0 unknown */
 slot_oid slot_owner_id(const struct segment *s, uint32_t index);
 bool slot_alive(const struct segment *s, slot_oid oid);
 /* Highest slot ever used + 1: bound for sums over rows. */
