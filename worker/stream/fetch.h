@@ -1,0 +1,18 @@
+/* The attempt at a server, between stream.c and fetch.c only. */
+#ifndef WORKER_STREAM_FETCH_H
+#define WORKER_STREAM_FETCH_H
+
+#include "worker/stream/stream.h"
+
+void fetch_begin(struct stream *s);
+/* Gives up whatever the exchange holds of its upstream. err is the client's or our own fault, never the server's. */
+void fetch_cancel(struct stream *s, int err);
+void fetch_on_timer(struct timer *t);
+void fetch_on_wake(struct up_waiter *w);
+
+void stream_set_state(struct stream *s, enum stream_state st);
+void stream_over(struct stream *s, bool cut);
+void stream_error(struct stream *s, int err);
+const struct http_field *stream_field(const struct http_request *r, enum http_field_id id);
+
+#endif

@@ -1,0 +1,421 @@
+/* The life of an exchange: begin, route, own answers, the end; see stream.h. The attempt at servers is fetch.c. */
+#include "worker/stream/stream.h"
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "shm/metrics.h"
+#include "worker/http/uri.h"
+#include "worker/stream/fetch.h"
+#include "worker/stream/synth.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define STREAM_ARENA_LIMIT (1u << 20)
+#define STREAM_VIA_LOOPS   8u
+
+static const char *const stream_state_names[] = {
+#define X(n) [STREAM_##n] = #n,
+    STREAM_STATES(X)
+#undef X
+};
+
+const char *stream_state_name(enum stream_state st)
+{
+    return (unsigned)st < STREAM__COUNT ? stream_state_names[st] : "?";
+}
+
+int stream_env_init(struct stream_env *e)
+{
+    pool_init(&e->pool, "streams", sizeof(struct stream));
+    list_init(&e->all);
+    if (getrandom(e->rng, sizeof e->rng, 0) != sizeof e->rng)
+        return -ERR_SYS;
+    size_t n = e->config->nroute ? e->config->nroute : 1;
+    e->series = calloc(n, sizeof *e->series);
+    return e->series ? 0 : -ERR_NOMEM;
+}
+
+void stream_env_fini(struct stream_env *e)
+{
+    free(e->series);
+    e->series = NULL;
+}
+
+struct stream *stream_new(struct stream_env *e, const struct stream_client *ops, void *client, const struct stream_peer *peer,
+                          uint32_t nth)
+{
+    struct stream *s = pool_get_raw(&e->pool);
+    if (!s) {
+        counter_add(e->ctr, CTR_NOMEM, 1);
+        return NULL;
+    }
+    memset(s, 0, offsetof(struct stream, inline_mem));
+    arena_init(&s->arena, s->inline_mem, sizeof s->inline_mem, STREAM_ARENA_LIMIT);
+    s->env = e;
+    s->client_ops = ops;
+    s->client = client;
+    s->peer = peer;
+    s->client_ip = peer->ip;
+    s->nth = nth;
+    s->server = -1;
+    s->begin_us = clock_us();
+    s->wall_ms = clock_cached.wall_ms;
+    s->queue_us = s->connect_us = s->first_us = UINT64_MAX;
+    timer_init(&s->timer, fetch_on_timer);
+    list_init(&s->waiter.link);
+    s->waiter.wake = fetch_on_wake;
+    s->tried = &s->tried_word;
+    buf_init(&s->replay, STREAM_REPLAY);
+    list_append(&e->all, &s->all);
+    gauge_add(e->gau, GAU_STREAMS, 1);
+    return s;
+}
+
+void stream_set_state(struct stream *s, enum stream_state st)
+{
+    DEBUG_MUST(s->state != STREAM_DONE);
+    s->state = (uint8_t)st;
+}
+
+static uint64_t stream_random(struct stream_env *e)
+{
+    /* xorshift128+ (Vigna 2014): ids must be unique, not secret. */
+    uint64_t a = e->rng[0], b = e->rng[1];
+    e->rng[0] = b;
+    a ^= a << 23;
+    e->rng[1] = a ^ b ^ (a >> 18) ^ (b >> 5);
+    return e->rng[1] + b;
+}
+
+static void stream_make_id(struct stream *s)
+{
+    static const char hex[] = "0123456789abcdef";
+    char *p = arena_bytes(&s->arena, 32);
+    if (!p)
+        return;
+    for (int w = 0; w < 2; w++) {
+        uint64_t v = stream_random(s->env);
+        for (int i = 0; i < 16; i++, v >>= 4)
+            p[w * 16 + i] = hex[v & 15];
+    }
+    s->request_id = slice_of(p, 32);
+}
+
+const struct http_field *stream_field(const struct http_request *r, enum http_field_id id)
+{
+    for (size_t i = 0; i < r->nfield; i++)
+        if (r->field[i].id == id)
+            return &r->field[i];
+    return NULL;
+}
+
+/* An id that others made is kept only when it cannot harm a log: 1 to 128 visible characters without quotes. */
+static bool stream_id_fit(struct slice v)
+{
+    if (!v.n || v.n > 128)
+        return false;
+    for (size_t i = 0; i < v.n; i++)
+        if (v.p[i] <= ' ' || v.p[i] > '~' || v.p[i] == '"' || v.p[i] == '\\')
+            return false;
+    return true;
+}
+
+static void stream_identify(struct stream *s)
+{
+    enum conf_reqid mode = s->scope ? s->scope->request_id : CONF_REQID_TRUSTED;
+    if (mode == CONF_REQID_OFF)
+        return;
+    if (!s->malformed && (mode == CONF_REQID_KEEP || (mode == CONF_REQID_TRUSTED && s->peer->trusted))) {
+        const struct http_field *f = stream_field(&s->req, FIELD_X_REQUEST_ID);
+        if (f && stream_id_fit(f->value)) {
+            s->request_id = f->value;
+            return;
+        }
+    }
+    stream_make_id(s);
+}
+
+/* ---- the end ---- */
+
+static struct series_row *stream_series(struct stream *s)
+{
+    struct stream_env *e = s->env;
+    if (!s->route)
+        return series_row(e->segment, e->slot, 0);
+    struct series_row **r = &e->series[s->route->id];
+    if (!*r)
+        *r = series_row(e->segment, e->slot, e->series_id[s->route->id]);
+    return *r;
+}
+
+static void stream_count(struct stream *s)
+{
+    struct series_row *r = stream_series(s);
+    unsigned class = s->status / 100;
+    _Atomic uint64_t *a[] = {&r->requests, &r->status[class < 6 ? class : 0], &r->bytes_in, &r->bytes_out};
+    const uint64_t n[] = {1, 1, s->bytes_in, s->bytes_out};
+    for (int i = 0; i < 4; i++)
+        atomic_store_explicit(a[i], atomic_load_explicit(a[i], memory_order_relaxed) + n[i], memory_order_relaxed);
+    hist_add(&r->total, s->end_us);
+    if (s->malformed)
+        counter_add(s->env->ctr, CTR_BAD_REQUESTS, 1);
+    if (s->reason == ERR_NOMEM)
+        counter_add(s->env->ctr, CTR_NOMEM, 1);
+}
+
+void stream_over(struct stream *s, bool cut)
+{
+    struct stream_env *e = s->env;
+    if (s->state == STREAM_DONE)
+        return;
+    if (s->state == STREAM_TUNNEL)
+        gauge_add(e->gau, GAU_TUNNELS, -1);
+    s->end_us = clock_us() - s->begin_us;
+    stream_set_state(s, STREAM_DONE);
+    stream_count(s);
+    e->log(s);
+    gauge_add(e->gau, GAU_STREAMS, -1);
+    list_remove(&s->all);
+    timer_stop(&s->timer);
+    buf_fini(&s->replay);
+    s->client_ops->over(s, cut);
+    arena_fini(&s->arena);
+    loop_bury(e->loop, &s->corpse, s, &e->pool);
+}
+
+void stream_kill(struct stream *s, int err)
+{
+    if (s->state == STREAM_DONE)
+        return;
+    s->reason = err;
+    fetch_cancel(s, err);
+    stream_over(s, true);
+}
+
+/* ---- own answers ---- */
+
+static bool stream_add_field(struct stream *s, struct http_response *r, struct slice name, struct slice value, size_t max)
+{
+    if (r->nfield >= max || !value.p)
+        return false;
+    r->field[r->nfield++] = (struct http_field){.name = name, .value = value, .id = http_field_id_of(name)};
+    (void)s;
+    return true;
+}
+
+/* Sends a complete answer of our own. location and allow may be empty. */
+static void stream_synth(struct stream *s, unsigned status, struct slice type, struct slice body, struct slice location,
+                         struct slice allow)
+{
+    enum { MAX = 8 };
+    struct http_response *r = &s->resp;
+    bool bodiless = status == 204 || status == 304;
+    *r = (struct http_response){.status = status, .reason = http_status_text(status), .minor = 1, .has_length = true};
+    r->field = ARENA_ARRAY(&s->arena, struct http_field, MAX);
+    if (!r->field) {
+        stream_over(s, true);
+        return;
+    }
+    r->content_length = bodiless ? 0 : body.n;
+    if (body.n && !bodiless)
+        stream_add_field(s, r, SLICE("Content-Type"), type, MAX);
+    if (location.n)
+        stream_add_field(s, r, SLICE("Location"), location, MAX);
+    if (allow.n)
+        stream_add_field(s, r, SLICE("Allow"), allow, MAX);
+    if (status == 503)
+        stream_add_field(s, r, SLICE("Retry-After"), SLICE("5"), MAX);
+    if (s->reason)
+        stream_add_field(s, r, SLICE("Cache-Control"), SLICE("no-store"), MAX);
+    s->fwd = (struct forward_response){.status = status,
+                                       .framing = bodiless ? HTTP_BODY_NONE : HTTP_BODY_LENGTH,
+                                       .write_length = !bodiless,
+                                       .content_length = body.n,
+                                       .request_id = s->request_id};
+    s->have_resp = true;
+    s->kept = true;
+    s->status = (uint16_t)status;
+    stream_set_state(s, STREAM_SYNTH);
+    bool no_body = bodiless || (!s->malformed && s->req.method == HTTP_HEAD);
+    if (no_body)
+        s->fwd.framing = HTTP_BODY_NONE;
+    struct stream_out o = {.resp = r, .fwd = &s->fwd, .data = body.p, .n = no_body ? 0 : body.n, .end = true};
+    s->body_out = o.n;
+    s->answer_end = true;
+    s->want_body = false;
+    int e = s->client_ops->send(s, &o);
+    if (e == 1)
+        return; /* stream_drained() ends it */
+    if (e < 0 && !s->reason)
+        s->reason = ERR_CLIENT_CLOSED;
+    stream_over(s, e < 0);
+}
+
+void stream_error(struct stream *s, int err)
+{
+    int status = err_status(err);
+    s->reason = err < 0 ? -err : err;
+    if (!status || s->status) {
+        stream_over(s, true);
+        return;
+    }
+    struct slice type = SLICE_NONE, body = SLICE_NONE;
+    if (synth_error(&s->arena, s->scope, (unsigned)status, s->reason, s->request_id, false, &type, &body) < 0) {
+        stream_over(s, true);
+        return;
+    }
+    stream_synth(s, (unsigned)status, type, body, SLICE_NONE, SLICE_NONE);
+}
+
+void stream_refuse(struct stream *s, int err)
+{
+    s->malformed = true;
+    s->scope = NULL;
+    stream_identify(s);
+    stream_error(s, err);
+}
+
+static void stream_metrics(struct stream *s)
+{
+    struct buf b;
+    buf_init(&b, 64u << 20);
+    int e = metrics_render(s->env->segment, clock_ms(), &b);
+    if (e < 0 || b.failed) {
+        buf_fini(&b);
+        stream_error(s, ERR_NOMEM);
+        return;
+    }
+    stream_synth(s, 200, SLICE("text/plain; version=0.0.4; charset=utf-8"), buf_slice(&b), SLICE_NONE, SLICE_NONE);
+    buf_fini(&b); /* what the kernel did not take was copied */
+}
+
+/* ---- begin ---- */
+
+/* The client's address as a trusted chain conveys it. */
+static void stream_find_client(struct stream *s)
+{
+    const struct conf_cidrs *t = &s->env->config->global.trusted_proxies;
+    struct slice ip;
+    if (s->peer->trusted && forward_client_of(&s->req, t->v, t->n, &ip))
+        s->client_ip = ip;
+}
+
+static int stream_route(struct stream *s, struct slice *ret_allow)
+{
+    char host[256];
+    struct slice path;
+    int n = uri_host_lower(s->req.host, host, sizeof host);
+    if (n < 0)
+        return n;
+    int e = s->req.form == HTTP_TARGET_ASTERISK ? 0 : uri_normalize(s->req.path, &s->arena, &path);
+    if (e < 0)
+        return e;
+    if (s->req.form == HTTP_TARGET_ASTERISK)
+        path = SLICE("*");
+    struct route_query q = {
+        .listen = s->peer->listen, .host = slice_of(host, (size_t)n), .path = path, .method = s->req.method_text};
+    e = route_find(s->env->routes, &q, &s->route, ret_allow);
+    if (s->route)
+        s->scope = &s->route->scope;
+    return e;
+}
+
+static void stream_return(struct stream *s)
+{
+    const struct conf_return *r = &s->route->k.return_;
+    struct slice type = SLICE_NONE, body = SLICE_NONE, location = SLICE_NONE;
+    struct synth_request q = {.host = s->req.authority,
+                              .path = s->req.path,
+                              .query = s->req.query,
+                              .has_query = s->req.has_query,
+                              .scheme = s->peer->scheme};
+    int e = synth_return(&s->arena, r, &q, &location, &body, &type);
+    if (e < 0) {
+        stream_error(s, -e);
+        return;
+    }
+    if (!body.n && !location.n && r->status >= 400) {
+        /* A bare status answers like an error of ours, custom page included. */
+        if (synth_error(&s->arena, s->scope, r->status, 0, s->request_id, false, &type, &body) < 0) {
+            stream_error(s, ERR_NOMEM);
+            return;
+        }
+    }
+    stream_synth(s, r->status, type, body, location, SLICE_NONE);
+}
+
+static int stream_check(struct stream *s)
+{
+    if (s->scope->max_body && s->req.framing == HTTP_BODY_LENGTH && s->req.content_length > s->scope->max_body)
+        return -ERR_BODY_TOO_LARGE;
+    if (forward_via_count(&s->req) >= STREAM_VIA_LOOPS)
+        return -ERR_LOOP;
+    return 0;
+}
+
+void stream_begin(struct stream *s)
+{
+    struct slice allow = SLICE_NONE;
+    counter_add(s->env->ctr, CTR_REQUESTS, 1);
+    stream_find_client(s);
+    int e = stream_route(s, &allow);
+    stream_identify(s);
+    if (e == -ERR_METHOD_REFUSED) {
+        struct slice type, body;
+        s->reason = ERR_METHOD_REFUSED;
+        if (synth_error(&s->arena, s->scope, 405, s->reason, s->request_id, false, &type, &body) == 0) {
+            stream_synth(s, 405, type, body, SLICE_NONE, arena_dup(&s->arena, allow));
+            return;
+        }
+        e = -ERR_NOMEM;
+    }
+    if (e == 0)
+        e = stream_check(s);
+    if (e == 0 && arena_failed(&s->arena))
+        e = -ERR_NOMEM;
+    if (e < 0) {
+        stream_error(s, -e);
+        return;
+    }
+    if (s->route->k.return_.status)
+        stream_return(s);
+    else if (s->route->k.metrics)
+        stream_metrics(s);
+    else if (!s->route->upstream)
+        stream_error(s, ERR_NO_ROUTE);
+    else
+        fetch_begin(s);
+}
+
+/* ---- the client's side ---- */
+
+void stream_drained(struct stream *s)
+{
+    if (s->state == STREAM_DONE)
+        return;
+    if (s->answer_end)
+        stream_over(s, false);
+    else if (s->conn)
+        up_resume(s->conn);
+}
+
+void stream_client_failed(struct stream *s, int err)
+{
+    if (s->state == STREAM_DONE)
+        return;
+    err = err < 0 ? -err : err;
+    if (s->answer_end && s->state != STREAM_TUNNEL && err_status(err)) {
+        /* The answer stands already; what is wrong with the rest of the request only ends the connection. */
+        return;
+    }
+    fetch_cancel(s, err);
+    if (s->reason == 0)
+        s->reason = err;
+    if (s->status || !err_status(err))
+        stream_over(s, true);
+    else
+        stream_error(s, err);
+}
