@@ -39,6 +39,11 @@ uint32_t slot_bound(const struct segment *s)
     return layout_min(atomic_load_explicit(&layout_hot(s)->slot_bound, memory_order_seq_cst), s->nslots);
 }
 
+static char *panic_of(const struct segment *s, uint32_t index)
+{
+    return layout_at(s, AREA_PANIC, (size_t)index * SLOT_PANIC_SIZE);
+}
+
 int slot_claim(struct segment *s, uint32_t generation, uint32_t worker, uint32_t *ret_index)
 {
     for (uint32_t i = 0; i < s->nslots; i++) {
@@ -51,7 +56,7 @@ int slot_claim(struct segment *s, uint32_t generation, uint32_t worker, uint32_t
         /* Content before the word that publishes it; the bound before anyone can write to the rows. */
         if (slot_bound(s) <= i)
             atomic_store_explicit(&layout_hot(s)->slot_bound, i + 1, memory_order_seq_cst);
-        slot_panic_record(s, i)[0] = '\0';
+        *panic_of(s, i) = '\0';
         atomic_store_explicit(&r->generation, generation, memory_order_relaxed);
         atomic_store_explicit(&r->worker, worker, memory_order_relaxed);
         atomic_store_explicit(&r->start_time, 0, memory_order_relaxed);
@@ -218,5 +223,5 @@ void slot_heartbeat(struct segment *s, uint32_t index, uint64_t now_ms)
 
 char *slot_panic_record(struct segment *s, uint32_t index)
 {
-    return index < s->nslots ? layout_at(s, AREA_PANIC, (size_t)index * SLOT_PANIC_SIZE) : NULL;
+    return index < s->nslots ? panic_of(s, index) : NULL;
 }
