@@ -14,6 +14,15 @@ struct fix {
     uint32_t line;
 };
 
+/* ARENA_ARRAY that cannot fail. */
+static FIX_UNUSED void *fix_need(void *p)
+{
+    if (!p)
+        tap_bail("out of memory");
+    return p;
+}
+#define FIX_ARRAY(a, type, n) ((type *)fix_need(ARENA_ARRAY((a), type, (n))))
+
 static FIX_UNUSED void fix_init(struct fix *f)
 {
     *f = (struct fix){.line = 1};
@@ -34,10 +43,9 @@ static FIX_UNUSED struct conf_pos fix_pos(struct fix *f)
 
 static FIX_UNUSED struct conf_listen *fix_listen(struct fix *f, const char *name)
 {
-    struct conf_listen *l = ARENA_NEW(&f->c.arena, struct conf_listen);
+    struct conf_listen *l = FIX_ARRAY(&f->c.arena, struct conf_listen, 1);
     f->c.listen = realloc(f->c.listen, (f->c.nlisten + 1) * sizeof(*f->c.listen));
-    if (!l || !f->c.listen)
-        tap_bail("memory");
+    fix_need(f->c.listen);
     l->name = slice_str(name);
     l->pos = fix_pos(f);
     l->id = (uint32_t)f->c.nlisten;
@@ -49,19 +57,19 @@ static FIX_UNUSED struct conf_listen *fix_listen(struct fix *f, const char *name
 static FIX_UNUSED struct conf_host *fix_host(struct fix *f, const char *name, const char *names, bool own)
 {
     struct arena *a = &f->c.arena;
-    struct conf_host *h = ARENA_NEW(a, struct conf_host);
+    struct conf_host *h = FIX_ARRAY(a, struct conf_host, 1);
     if (f->c.nhost == f->caphost) {
         f->caphost = f->caphost * 2 + 16;
-        f->c.host = realloc(f->c.host, f->caphost * sizeof(*f->c.host));
+        f->c.host = fix_need(realloc(f->c.host, f->caphost * sizeof(*f->c.host)));
     }
     h->name = arena_dup(a, slice_str(name));
     h->pos = fix_pos(f);
-    h->self = ARENA_NEW(a, struct conf_route);
+    h->self = FIX_ARRAY(a, struct conf_route, 1);
     h->self->host = h;
     h->self->series = h->name;
     h->self->pos = h->pos;
     h->self->upstream = own ? &f->up : NULL;
-    h->k.names.v = ARENA_ARRAY(a, struct conf_name, strlen(names));
+    h->k.names.v = FIX_ARRAY(a, struct conf_name, strlen(names));
     struct slice rest = arena_dup(a, slice_str(names)), w;
     while (slice_next(&rest, ' ', &w)) {
         struct conf_name *n = &h->k.names.v[h->k.names.n++];
@@ -82,7 +90,7 @@ static FIX_UNUSED struct conf_host *fix_host(struct fix *f, const char *name, co
 
 static FIX_UNUSED void fix_host_on(struct fix *f, struct conf_host *h, struct conf_listen *l)
 {
-    struct conf_listen **v = ARENA_ARRAY(&f->c.arena, struct conf_listen *, h->k.listen.n + 1);
+    struct conf_listen **v = FIX_ARRAY(&f->c.arena, struct conf_listen *, h->k.listen.n + 1);
     for (size_t i = 0; i < h->k.listen.n; i++)
         v[i] = h->k.listen.v[i];
     v[h->k.listen.n++] = l;
@@ -94,8 +102,8 @@ static FIX_UNUSED struct conf_route *fix_route(struct fix *f, struct conf_host *
                                                const char *methods, int priority)
 {
     struct arena *a = &f->c.arena;
-    struct conf_route *r = ARENA_NEW(a, struct conf_route);
-    struct conf_route **v = ARENA_ARRAY(a, struct conf_route *, h->nroute + 1);
+    struct conf_route *r = FIX_ARRAY(a, struct conf_route, 1);
+    struct conf_route **v = FIX_ARRAY(a, struct conf_route *, h->nroute + 1);
     for (size_t i = 0; i < h->nroute; i++)
         v[i] = h->route[i];
     v[h->nroute++] = r;
@@ -108,7 +116,7 @@ static FIX_UNUSED struct conf_route *fix_route(struct fix *f, struct conf_host *
     r->k.priority = priority;
     r->id = (uint32_t)f->c.nroute++;
     struct slice rest = arena_dup(a, slice_str(paths)), w;
-    r->k.path.v = ARENA_ARRAY(a, struct conf_path, strlen(paths) + 1);
+    r->k.path.v = FIX_ARRAY(a, struct conf_path, strlen(paths) + 1);
     while (slice_next(&rest, ' ', &w)) {
         struct conf_path *p = &r->k.path.v[r->k.path.n++];
         p->pos = fix_pos(f);
@@ -123,7 +131,7 @@ static FIX_UNUSED struct conf_route *fix_route(struct fix *f, struct conf_host *
         }
     }
     rest = arena_dup(a, slice_str(methods));
-    r->k.method.v = ARENA_ARRAY(a, struct slice, strlen(methods) + 1);
+    r->k.method.v = FIX_ARRAY(a, struct slice, strlen(methods) + 1);
     while (slice_next(&rest, ' ', &w))
         r->k.method.v[r->k.method.n++] = w;
     return r;
