@@ -1,1 +1,11 @@
-# filled in by the layer's author
+# The control protocol and the table of commands, shared with the master; and the operator's tool.
+noinst_LIBRARIES += librpctl.a
+librpctl_a_SOURCES = \
+	rpctl/client.c rpctl/client.h \
+	rpctl/path.c rpctl/path.h \
+	rpctl/proto.c rpctl/proto.h \
+	rpctl/verb.c rpctl/verb.h rpctl/verb.def
+
+sbin_PROGRAMS += sbin/rpctl
+sbin_rpctl_SOURCES = rpctl/main.c
+sbin_rpctl_LDADD = librpctl.a $(LIBS_BASE)
