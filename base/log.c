@@ -171,7 +171,7 @@ static size_t log_prefix(char *room, size_t size, enum log_level lv)
 
 void log_line(enum log_level lv, const char *event, const char *fmt, ...)
 {
-    int saved = errno;  /* callers log in the middle of error paths, and fmt may hold %m */
+    int saved = errno;  /* callers log in the middle of error paths */
     char text[LOG_LINE_MAX], line[LOG_LINE_MAX];
     if ((size_t)lv >= LOG_LEVELS)
         lv = LOG_LV_ALERT;

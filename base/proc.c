@@ -34,6 +34,7 @@ extern char **environ;
 /* The area of argv and environ that titles are written into. */
 static char *proc_title_area;
 static size_t proc_title_size;
+static char **proc_environ;  /* our copy stays known after setenv(3) has moved on to its own */
 
 /* The affinity mask at the first look: pinning narrows the process's own. */
 static cpu_set_t proc_cpus[PROC_CPU_SETS];
@@ -336,7 +337,8 @@ static _Noreturn void proc_await_verdict(int fd, pid_t child)
 int proc_daemonize(int *ret_verdict_fd)
 {
     int fds[2];
-    if (pipe2(fds, O_CLOEXEC) < 0)
+    /* A pipe in use, a socket in kind: a starter that is gone must not raise SIGPIPE here. */
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
         return -ERR_SYS;
     fflush(NULL);  /* or each process would write what is buffered */
     pid_t child = fork();
@@ -368,7 +370,7 @@ void proc_daemon_ready(int verdict_fd, int status)
     if (status == 0)
         proc_null_fds(1, 2);
     do
-        n = write(verdict_fd, &byte, 1);
+        n = send(verdict_fd, &byte, 1, MSG_NOSIGNAL);
     while (n < 0 && errno == EINTR);
     close(verdict_fd);
 }
@@ -398,7 +400,7 @@ int proc_sd_notify(const char *state)
 void proc_init_title(int argc, char **argv)
 {
     char *start = argc > 0 ? argv[0] : NULL, *end = start;
-    if (!start || proc_title_area)
+    if (!start || proc_environ)
         return;
     /* The kernel lays the strings out one behind the other; what is contiguous is ours. */
     for (int i = 0; i < argc; i++) {
@@ -427,7 +429,7 @@ void proc_init_title(int argc, char **argv)
             return;
         argv[i] = own;
     }
-    environ = copy;
+    environ = proc_environ = copy;
     proc_title_area = start;
     proc_title_size = (size_t)(end - start);
 }

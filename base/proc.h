@@ -26,7 +26,7 @@ int proc_die_with_parent(void);               /* not used for workers: they drai
  * unknown), -ERR_SYS. The lock belongs to the open file: a forked child has to close the fd, or it holds the lock on. */
 int proc_pidfile(const char *path, pid_t *ret_pid);
 int proc_pidfile_write(int fd);
-/* Detaches: double fork; the first process waits on a pipe for the verdict of the last.
+/* Detaches: double fork; the first process waits on a socket for the verdict of the last.
  * Returns in the daemon only, with the write end; proc_daemon_ready(fd, status) lets the starter exit with status
  * and, for status 0, leaves the terminal (stdout and stderr become /dev/null). Without a verdict the starter exits
  * with 1. The working directory stays, because paths of the command line may be relative to it. */
