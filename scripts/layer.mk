@@ -1,6 +1,6 @@
 # What goes beside the programs: sample configuration, init script, systemd unit, logrotate, completion. And the house checks.
 EXTRA_DIST += scripts/lib.sh scripts/run scripts/test scripts/check-layers scripts/check-man \
-	scripts/rpd.init.in scripts/rpd.service.in scripts/rpd.logrotate.in scripts/rpctl.bash-completion
+	scripts/rpd.init.in scripts/rpd.service.in scripts/rpd.logrotate.in
 HOUSE_TESTS += scripts/check-layers scripts/check-man scripts/check-scripts
 EXTRA_DIST += scripts/check-scripts
 
@@ -11,7 +11,7 @@ systemdunitdir = @systemdsystemunitdir@
 completiondir = $(datadir)/bash-completion/completions
 nodist_rpdconf_DATA = scripts/rpd.conf.sample
 nodist_systemdunit_DATA = scripts/rpd.service
-SYSTEM_FILES = scripts/rpd.init scripts/rpd.service scripts/rpd.logrotate
+SYSTEM_FILES = scripts/rpd.init scripts/rpd.service scripts/rpd.logrotate scripts/rpctl.bash-completion
 noinst_DATA = $(SYSTEM_FILES)
 CLEANFILES += $(SYSTEM_FILES) scripts/rpd.conf.sample
 
@@ -19,6 +19,8 @@ SUBSTITUTE = $(MKDIR_P) scripts && $(SED) -e 's,[@]sbindir@,$(sbindir),g' -e 's,
 	-e 's,[@]localstatedir@,$(localstatedir),g' -e 's,[@]rundir@,$(rundir),g'
 scripts/rpd.conf.sample: $(CONFIG_DOC)
 	$(AM_V_GEN)$(MKDIR_P) scripts && ./$(CONFIG_DOC) sample > $@.tmp && mv $@.tmp $@
+scripts/rpctl.bash-completion: sbin/rpctl$(EXEEXT)
+	$(AM_V_GEN)$(MKDIR_P) scripts && ./sbin/rpctl$(EXEEXT) completion bash > $@.tmp && mv $@.tmp $@
 scripts/rpd.init: scripts/rpd.init.in Makefile
 	$(AM_V_GEN)$(SUBSTITUTE) $(srcdir)/scripts/rpd.init.in > $@.tmp && chmod 755 $@.tmp && mv $@.tmp $@
 scripts/rpd.service: scripts/rpd.service.in Makefile
@@ -32,7 +34,7 @@ install-data-local: $(SYSTEM_FILES) scripts/rpd.conf.sample
 	  '$(DESTDIR)$(localstatedir)/log/rpd'
 	$(INSTALL_SCRIPT) scripts/rpd.init '$(DESTDIR)$(initdir)/rpd'
 	$(INSTALL_DATA) scripts/rpd.logrotate '$(DESTDIR)$(logrotatedir)/rpd'
-	$(INSTALL_DATA) $(srcdir)/scripts/rpctl.bash-completion '$(DESTDIR)$(completiondir)/rpctl'
+	$(INSTALL_DATA) scripts/rpctl.bash-completion '$(DESTDIR)$(completiondir)/rpctl'
 	test -e '$(DESTDIR)$(rpdconfdir)/rpd.conf' || $(INSTALL_DATA) scripts/rpd.conf.sample '$(DESTDIR)$(rpdconfdir)/rpd.conf'
 uninstall-local:
 	rm -f '$(DESTDIR)$(initdir)/rpd' '$(DESTDIR)$(logrotatedir)/rpd' '$(DESTDIR)$(completiondir)/rpctl'

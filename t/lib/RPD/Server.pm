@@ -140,6 +140,18 @@ sub wait_metric {
     return $ok;
 }
 
+# Waits until a metric stands still: the same in twenty looks running.
+sub wait_still {
+    my ($self, $name) = @_;
+    my ($last, $same) = (-1, 0);
+    return wait_for(sub {
+        my $now = $self->metric($name);
+        $same = $now == $last ? $same + 1 : 0;
+        $last = $now;
+        return $same >= 20;
+    }, timeout => 30, what => "$name to stand still");
+}
+
 sub reload {
     my ($self) = @_;
     return $self->rpctl('reload');
