@@ -1,1 +1,9 @@
-# filled in by the layer's author
+noinst_LIBRARIES += libworker.a
+libworker_a_SOURCES = \
+	worker/channel.c \
+	worker/check.c \
+	worker/drain.c \
+	worker/helper.c \
+	worker/record.c \
+	worker/state.h \
+	worker/worker.c worker/worker.h

@@ -1,1 +1,4 @@
-# filled in by the layer's author
+noinst_LIBRARIES += libclient.a
+libclient_a_SOURCES = \
+	worker/client/client.c worker/client/client.h \
+	worker/client/h1.c

@@ -1,5 +1,6 @@
 noinst_LIBRARIES += libio.a
 libio_a_SOURCES = \
+	worker/io/link.c worker/io/link.h \
 	worker/io/loop.c worker/io/loop.h \
-	worker/io/timer.c worker/io/timer.h \
-	worker/io/sock.c worker/io/sock.h
+	worker/io/sock.c worker/io/sock.h \
+	worker/io/timer.c worker/io/timer.h

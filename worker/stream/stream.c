@@ -3,7 +3,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "base/log.h"
+#include "base/panic.h"
 #include "shm/metrics.h"
 #include "worker/http/uri.h"
 #include "worker/stream/fetch.h"

@@ -1,0 +1,128 @@
+/* Client connections: accepted, limited, spoken to in HTTP/1, drained. An idle one owns no buffer. */
+#ifndef WORKER_CLIENT_CLIENT_H
+#define WORKER_CLIENT_CLIENT_H
+
+#include "base/hash.h"
+#include "worker/http/h1_chunk.h"
+#include "worker/http/h1_head.h"
+#include "worker/io/link.h"
+#include "worker/stream/stream.h"
+
+enum client_state {
+#define CLIENT_STATES(X) X(PROXY) X(IDLE) X(HEAD) X(EXCHANGE) X(TUNNEL) X(LINGER) X(CLOSED)
+#define X(n) CLIENT_##n,
+    CLIENT_STATES(X)
+#undef X
+    CLIENT__COUNT
+};
+const char *client_state_name(enum client_state st);
+
+struct clients;
+struct client {
+    struct link link;
+    union {
+        struct timer timer;
+        struct loop_corpse corpse;
+    };
+    struct clients *all;
+    struct list node;             /* clients.idle, oldest first, or clients.active */
+    struct stream *stream;
+    struct client_body *body;     /* while a request body is being read */
+    struct outq out;
+    char *in;                     /* bytes read too early: an incomplete head, pipelined requests */
+    uint32_t in_n, in_cap;
+    uint32_t scan;
+    uint32_t requests, max_requests;
+    struct stream_peer peer;
+    uint64_t born_ms;
+    uint64_t head_since_ms;       /* first byte of the head that is being read */
+    uint64_t bytes_in, bytes_out; /* of the current exchange */
+    char ip[46];
+    uint8_t state;
+    bool keep;                    /* another request may follow the current one */
+    bool body_wanted;             /* the exchange takes body bytes now */
+    bool body_done;               /* the request has been read to its end */
+    bool shut_after;              /* send FIN when the output has gone */
+    bool in_process;
+    bool eof;
+    bool addressed;               /* counted in the table of addresses */
+};
+struct client_body {
+    enum http_framing framing;
+    uint64_t left, got;
+    uint64_t since_ms;
+    struct h1_chunk chunk;
+};
+
+/* One listening socket. */
+struct client_listener {
+    struct io io;
+    struct clients *all;
+    const struct conf_listen *listen;
+    uint16_t port;
+    bool is_unix, on;
+};
+struct client_address {           /* connections per client address (IPv6: /64) */
+    uint64_t key;
+    uint32_t n;
+};
+struct clients {
+    struct loop *loop;
+    struct stream_env *env;
+    const struct config *config;
+    struct counter_row *ctr;
+    struct gauge_row *gau;
+    struct pool pool, bodies;
+    struct list idle, active;
+    uint32_t n, nidle, max, max_per_address;
+    struct client_listener *listener;
+    size_t nlistener;
+    struct client_address *address; /* open addressing, power of two */
+    uint32_t address_mask, naddress;
+    struct hash_key key;
+    struct timer retry;           /* accepting again after the descriptors ran out */
+    uint64_t limit_logged_ms, drain_since_ms;
+    struct timer drain_idle;
+    bool accepting, paused, draining;
+};
+
+struct worker_socket;
+struct clients_env {
+    struct loop *loop;
+    struct stream_env *stream;
+    const struct config *config;
+    struct counter_row *ctr;
+    struct gauge_row *gau;
+    uint64_t nofile;              /* descriptors this process may open */
+};
+int clients_init(struct clients *cs, const struct clients_env *env);
+/* fd is borrowed. unix sockets are shared by all workers, TCP ones belong to this worker's slot. */
+int clients_listen(struct clients *cs, size_t i, size_t n, int fd, const struct conf_listen *l, const struct conf_address *a);
+int clients_accept_start(struct clients *cs);
+void clients_accept_stop(struct clients *cs);
+/* No more requests on kept connections: idle ones are closed as their clients allow, answers say Connection: close. */
+void clients_drain(struct clients *cs);
+/* While draining: closes connections that have been idle for that long since the drain began. */
+void clients_drain_idle(struct clients *cs, uint64_t idle_ms);
+void clients_fini(struct clients *cs);
+/* Closes idle connections, oldest first, at most `most`; how many. */
+unsigned clients_trim(struct clients *cs, unsigned most);
+/* Ends everything at once; err is the reason in the log. tunnels: also upgraded connections. Returns how many were ended. */
+unsigned clients_abort(struct clients *cs, int err, bool tunnels);
+/* One line per connection (or JSON object) for `rpctl conns`. */
+struct buf;
+struct json;
+void clients_print(const struct clients *cs, uint32_t limit, bool json, struct buf *out);
+
+/* Between the files of this folder. */
+extern const struct stream_client client_h1_ops;
+void client_h1_event(struct io *io);
+void client_h1_timer(struct timer *t);
+void client_h1_start(struct client *c);              /* a new connection: look for its first bytes at once */
+void client_close(struct client *c);
+void client_set_state(struct client *c, enum client_state st);
+uint64_t client_idle_ms(const struct client *c);
+bool client_trusted(const struct clients *cs, const union addr *a);
+void client_set_peer(struct client *c, const union addr *a);
+
+#endif

@@ -1,0 +1,743 @@
+/* HTTP/1 towards clients: reading requests and their bodies, writing answers, keep-alive, pipelining, lingering close. */
+#include "worker/client/client.h"
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "worker/http/proxyp.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define CLIENT_READ_HEAD  (16u * 1024u)
+#define CLIENT_READ_BODY  (128u * 1024u)
+#define CLIENT_BUDGET     8        /* reads in one go before others get their turn */
+#define CLIENT_LINGER_MS  5000u    /* how long the rest of a refused request is read and dropped */
+#define CLIENT_RATE_AFTER 20000u   /* ms before the least rate of a body counts */
+
+/* ---- deadlines ---- */
+
+static const struct conf_scope_keys *client_scope(const struct client *c)
+{
+    return c->stream && c->stream->scope ? c->stream->scope : NULL;
+}
+
+/* The one place that decides which deadline runs. */
+static void client_rearm(struct client *c)
+{
+    struct timers *w = &c->all->loop->timers;
+    const struct conf_scope_keys *k = client_scope(c);
+    uint64_t now = clock_ms();
+    if (c->state == CLIENT_LINGER)
+        return; /* set once when it began */
+    if (outq_left(&c->out)) {
+        timer_set_at(w, &c->timer, now + (k ? k->write_timeout : 60000));
+        return;
+    }
+    switch ((enum client_state)c->state) {
+    case CLIENT_PROXY:
+    case CLIENT_HEAD:
+        timer_set_at(w, &c->timer, (c->head_since_ms ? c->head_since_ms : c->born_ms) + c->peer.listen->conn.head_timeout);
+        return;
+    case CLIENT_IDLE:
+        timer_set_at(w, &c->timer, now + client_idle_ms(c));
+        return;
+    case CLIENT_EXCHANGE:
+        if (c->body_wanted && k)
+            timer_set_at(w, &c->timer, now + k->body_timeout);
+        else
+            timer_off(&c->timer);
+        return;
+    case CLIENT_TUNNEL: /* the server's side keeps the time */
+    case CLIENT_LINGER:
+    case CLIENT_CLOSED:
+    case CLIENT__COUNT:
+        timer_off(&c->timer);
+        return;
+    }
+}
+
+/* ---- bytes that came too early ---- */
+
+static int client_keep(struct client *c, const char *p, size_t n)
+{
+    if (!n) {
+        free(c->in);
+        c->in = NULL;
+        c->in_n = c->in_cap = 0;
+        return 0;
+    }
+    if (n > c->in_cap) {
+        uint32_t cap = (uint32_t)((n + 1023) & ~(size_t)1023);
+        char *q = alloc_should_fail() ? NULL : realloc(c->in, cap);
+        if (!q)
+            return -ERR_NOMEM;
+        c->in = q;
+        c->in_cap = cap;
+    }
+    memmove(c->in, p, n);
+    c->in_n = (uint32_t)n;
+    return 0;
+}
+
+/* ---- closing ---- */
+
+/* FIN after the last byte, then what the client still sends is read and dropped for a while: closing at once would reset the
+ * connection and with it destroy the answer (RFC 9112 9.6). */
+static void client_linger(struct client *c)
+{
+    if (outq_left(&c->out)) {
+        c->shut_after = true;
+    } else if (c->link.ops->shutdown(&c->link) < 0) {
+        client_close(c);
+        return;
+    }
+    client_set_state(c, CLIENT_LINGER);
+    client_keep(c, NULL, 0);
+    timer_set_at(&c->all->loop->timers, &c->timer, clock_ms() + CLIENT_LINGER_MS);
+    c->link.io.ready |= IO_READ;
+    io_again(c->all->loop, &c->link.io);
+}
+
+static void client_next(struct client *c);
+
+static void client_body_free(struct client *c)
+{
+    pool_put(&c->all->bodies, c->body);
+    c->body = NULL;
+    c->body_wanted = false;
+}
+
+/* The exchange is over and its answer is with the kernel, unless it was cut. */
+static void client_h1_over(struct stream *s, bool cut)
+{
+    struct client *c = s->client;
+    counter_add(c->all->ctr, CTR_BYTES_IN, c->bytes_in);
+    counter_add(c->all->ctr, CTR_BYTES_OUT, c->bytes_out);
+    c->bytes_in = c->bytes_out = 0;
+    c->stream = NULL;
+    if (c->state == CLIENT_CLOSED)
+        return;
+    client_body_free(c);
+    if (cut) {
+        /* A reset tells the client that what it has is not the whole. */
+        struct linger now = {.l_onoff = 1};
+        if (s->status)
+            setsockopt(c->link.io.fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+        client_close(c);
+        return;
+    }
+    if (!c->keep || c->eof) {
+        if (!c->body_done || c->in_n || c->state == CLIENT_TUNNEL)
+            client_linger(c);
+        else
+            client_close(c);
+        return;
+    }
+    client_next(c);
+}
+
+/* ---- answers ---- */
+
+/* "0 CRLF", trailer fields, CRLF. */
+static size_t client_last_chunk(char *out, size_t cap, const struct http_field *f, size_t n)
+{
+    struct head_out o = {.p = out, .cap = cap};
+    head_add(&o, SLICE("0\r\n"));
+    for (size_t i = 0; i < n; i++)
+        head_field(&o, f[i].name, f[i].value);
+    head_add(&o, SLICE("\r\n"));
+    return o.overflow ? 0 : o.n;
+}
+
+static void client_decide_keep(struct client *c, const struct stream *s, struct forward_response *f)
+{
+    if (f->status < 200) {
+        if (f->status == 101)
+            c->keep = false;
+        return;
+    }
+    const struct clients *cs = c->all;
+    bool aged = clock_ms() - c->born_ms > c->peer.listen->conn.connection_age;
+    c->keep = !s->malformed && s->req.keep_alive && f->framing != HTTP_BODY_CLOSE && c->body_done && !c->eof && !cs->draining &&
+              c->requests < c->max_requests && !aged && c->peer.listen->conn.keepalive_timeout;
+    f->close = !c->keep;
+    f->keep_alive = c->keep && s->req.minor == 0;
+}
+
+static int client_h1_send(struct stream *s, const struct stream_out *o)
+{
+    struct client *c = s->client;
+    struct iovec v[4];
+    int k = 0;
+    char size[24];
+    struct head_out h = {.p = c->all->loop->scratch_head, .cap = LOOP_SCRATCH};
+    if (o->resp) {
+        client_decide_keep(c, s, o->fwd);
+        forward_response_head(&h, o->resp, o->fwd, clock_http_date());
+        if (h.overflow)
+            return -ERR_UP_HEAD_TOO_LARGE;
+        v[k++] = (struct iovec){h.p, h.n};
+    }
+    bool chunked = (o->fwd ? o->fwd->framing : s->fwd.framing) == HTTP_BODY_CHUNKED && s->state != STREAM_TUNNEL;
+    if (o->n) {
+        if (chunked)
+            v[k++] = (struct iovec){size, h1_chunk_head(size, o->n)};
+        v[k++] = (struct iovec){(void *)(uintptr_t)o->data, o->n};
+    }
+    if (chunked) {
+        char *tail = h.p + h.n;
+        size_t at = 0;
+        if (o->n) {
+            memcpy(tail, "\r\n", 2);
+            at = 2;
+        }
+        if (o->end) {
+            size_t last = client_last_chunk(tail + at, LOOP_SCRATCH - h.n - at, o->trailer, o->ntrailer);
+            at += last ? last : client_last_chunk(tail + at, LOOP_SCRATCH - h.n - at, NULL, 0);
+        }
+        if (at)
+            v[k++] = (struct iovec){tail, at};
+    }
+    uint64_t written = 0;
+    int e = k ? link_send(&c->link, &c->out, v, k, &written) : (outq_left(&c->out) ? 1 : 0);
+    c->bytes_out += written;
+    s->bytes_out += written;
+    if (e == 1)
+        client_rearm(c);
+    return e;
+}
+
+static void client_h1_want_body(struct stream *s)
+{
+    struct client *c = s->client;
+    if (c->body && c->body_done) { /* Content-Length: 0 */
+        (void)stream_body(s, NULL, 0, true, NULL, 0);
+        return;
+    }
+    c->body_wanted = true;
+    client_rearm(c);
+    /* In the next turn: what lies in `in` and in the socket needs the scratch buffer, which may be in use right now. */
+    if (c->in_n || (c->link.io.ready & IO_READ))
+        io_again(c->all->loop, &c->link.io);
+}
+
+static void client_h1_tunnel(struct stream *s)
+{
+    struct client *c = s->client;
+    client_set_state(c, CLIENT_TUNNEL);
+    client_body_free(c);
+    c->body_wanted = true;
+    c->body_done = true;
+    client_rearm(c);
+    if (c->in_n || (c->link.io.ready & IO_READ))
+        io_again(c->all->loop, &c->link.io);
+}
+
+static void client_h1_shut(struct stream *s)
+{
+    struct client *c = s->client;
+    if (outq_left(&c->out))
+        c->shut_after = true;
+    else
+        (void)c->link.ops->shutdown(&c->link);
+}
+
+const struct stream_client client_h1_ops = {
+    .send = client_h1_send,
+    .want_body = client_h1_want_body,
+    .tunnel = client_h1_tunnel,
+    .shut = client_h1_shut,
+    .over = client_h1_over,
+};
+
+/* ---- request bodies ---- */
+
+static bool client_too_slow(const struct client *c)
+{
+    const struct conf_scope_keys *k = client_scope(c);
+    uint64_t took = clock_ms() - c->body->since_ms;
+    return k && k->body_min_rate && took > CLIENT_RATE_AFTER && c->body->got * 1000 / took < k->body_min_rate;
+}
+
+/* Gives p[0..n) to the exchange as far as it is body. Returns the bytes used, or negative when the exchange is over. */
+static ptrdiff_t client_feed(struct client *c, char *p, size_t n)
+{
+    struct client_body *b = c->body;
+    struct stream *s = c->stream;
+    struct http_field trailer[64];
+    size_t used = n, data = n;
+    int nt = 0;
+    bool end = false;
+    if (b->framing == HTTP_BODY_LENGTH) {
+        used = data = n < b->left ? n : (size_t)b->left;
+        b->left -= used;
+        end = b->left == 0;
+    } else {
+        int r = h1_chunk_decode(&b->chunk, &s->arena, p, n, &used, &data);
+        if (r == 1) {
+            nt = h1_chunk_trailers(&b->chunk, trailer, sizeof trailer / sizeof trailer[0]);
+            end = true;
+        }
+        if (r < 0 || nt < 0) {
+            c->keep = false;
+            stream_client_failed(s, r < 0 ? r : nt);
+            return -ERR_BAD_CHUNK;
+        }
+    }
+    b->got += data;
+    if (end) {
+        c->body_done = true;
+        c->body_wanted = false;
+    }
+    int e = stream_body(s, p, data, end, trailer, (size_t)nt);
+    if (e < 0)
+        return e;
+    if (e == 1)
+        c->body_wanted = false;
+    return (ptrdiff_t)used;
+}
+
+/* Reads and gives body bytes while the exchange takes them. */
+static void client_read_body(struct client *c)
+{
+    struct loop *l = c->all->loop;
+    int budget = CLIENT_BUDGET;
+    while (c->state == CLIENT_EXCHANGE && c->stream && c->body && c->body_wanted && !c->body_done) {
+        char *p = l->scratch;
+        size_t n = c->in_n;
+        if (n) {
+            memcpy(p, c->in, n);
+            client_keep(c, NULL, 0);
+        } else {
+            if (!(c->link.io.ready & IO_READ))
+                return;
+            if (!budget--) {
+                io_again(l, &c->link.io);
+                return;
+            }
+            ssize_t r = link_recv(&c->link, p, CLIENT_READ_BODY);
+            if (r == -ERR_AGAIN)
+                return;
+            if (r <= 0) {
+                c->eof = true;
+                stream_client_failed(c->stream, ERR_CLIENT_CLOSED);
+                return;
+            }
+            n = (size_t)r;
+            c->bytes_in += n;
+            c->stream->bytes_in += n;
+        }
+        ptrdiff_t used = client_feed(c, p, n);
+        if (used < 0)
+            return;
+        if ((size_t)used < n && client_keep(c, p + used, n - (size_t)used) < 0) {
+            if (c->stream)
+                stream_client_failed(c->stream, ERR_NOMEM);
+            return;
+        }
+        if (!c->stream)
+            return;
+        if (c->body && !c->body_done && client_too_slow(c)) {
+            stream_client_failed(c->stream, ERR_CLIENT_SLOW);
+            return;
+        }
+        client_rearm(c);
+    }
+}
+
+static void client_read_tunnel(struct client *c)
+{
+    struct loop *l = c->all->loop;
+    int budget = CLIENT_BUDGET;
+    while (c->state == CLIENT_TUNNEL && c->stream && c->body_wanted && !c->eof) {
+        char *p = l->scratch;
+        size_t n = c->in_n;
+        bool end = false;
+        if (n) {
+            memcpy(p, c->in, n);
+            client_keep(c, NULL, 0);
+        } else {
+            if (!(c->link.io.ready & IO_READ))
+                return;
+            if (!budget--) {
+                io_again(l, &c->link.io);
+                return;
+            }
+            ssize_t r = link_recv(&c->link, p, CLIENT_READ_BODY);
+            if (r == -ERR_AGAIN)
+                return;
+            if (r < 0) {
+                stream_client_failed(c->stream, ERR_CLIENT_CLOSED);
+                return;
+            }
+            end = r == 0;
+            n = (size_t)r;
+            c->bytes_in += n;
+            c->stream->bytes_in += n;
+            c->eof = end;
+        }
+        int e = stream_body(c->stream, p, n, end, NULL, 0);
+        if (e < 0)
+            return;
+        if (e == 1)
+            c->body_wanted = false;
+    }
+}
+
+/* ---- request heads ---- */
+
+static void client_limits(const struct client *c, struct h1_limits *lim)
+{
+    const struct conf_conn_keys *k = &c->peer.listen->conn;
+    *lim = (struct h1_limits){.max_line = (uint32_t)k->max_request_line,
+                              .max_field = (uint32_t)k->max_field,
+                              .max_head = (uint32_t)k->max_head,
+                              .max_fields = (uint32_t)k->max_fields};
+}
+
+static struct stream *client_stream(struct client *c)
+{
+    struct stream *s = stream_new(c->all->env, &client_h1_ops, c, &c->peer, ++c->requests);
+    if (!s) {
+        client_close(c);
+        return NULL;
+    }
+    c->stream = s;
+    c->keep = false;
+    c->body_done = true;
+    client_set_state(c, CLIENT_EXCHANGE);
+    s->bytes_in = c->bytes_in;
+    return s;
+}
+
+/* What came is not a request: answers and ends the connection. */
+static void client_refuse(struct client *c, int err, const char *p, size_t n)
+{
+    if (!err_status(err)) {
+        client_close(c);
+        return;
+    }
+    struct stream *s = client_stream(c);
+    if (!s)
+        return;
+    const char *eol = memchr(p, '\n', n);
+    size_t line = eol ? (size_t)(eol - p) : n;
+    s->line = arena_dup(&s->arena, slice_trim(slice_of(p, line > 512 ? 512 : line)));
+    c->body_done = false; /* nobody knows what else is on its way: linger */
+    stream_refuse(s, err);
+}
+
+/* A complete head at p[0..n): starts the exchange. The caller looks at c->stream afterwards. */
+static void client_request(struct client *c, const char *p, size_t n, const struct h1_limits *lim)
+{
+    static struct http_field field[HTTP_FIELDS_MAX];
+    struct stream *s = client_stream(c);
+    if (!s)
+        return;
+    struct slice head = arena_dup(&s->arena, slice_of(p, n));
+    int e = head.p ? h1_parse_request(head.p, n, lim, field, &s->req) : -ERR_NOMEM;
+    if (e == 0) {
+        struct http_field *own = arena_alloc(&s->arena, sizeof *own * (s->req.nfield ? s->req.nfield : 1));
+        if (own)
+            memcpy(own, field, sizeof *own * s->req.nfield);
+        else
+            e = -ERR_NOMEM;
+        s->req.field = own;
+    }
+    if (e == 0 && s->req.framing != HTTP_BODY_NONE) {
+        c->body_done = s->req.framing == HTTP_BODY_LENGTH && s->req.content_length == 0;
+        c->body = pool_get(&c->all->bodies);
+        if (!c->body)
+            e = -ERR_NOMEM;
+    }
+    if (e < 0) {
+        const char *eol = memchr(p, '\r', n);
+        s->line = slice_of(head.p, eol ? (size_t)(eol - p) : n);
+        c->body_done = false;
+        stream_refuse(s, e);
+        return;
+    }
+    if (c->body) {
+        c->body->framing = s->req.framing;
+        c->body->left = s->req.content_length;
+        c->body->since_ms = clock_ms();
+        h1_chunk_init(&c->body->chunk);
+    }
+    timer_off(&c->timer);
+    stream_begin(s);
+}
+
+/* After stream_begin(): body bytes that came with the head. Returns the bytes used. */
+static size_t client_first_body(struct client *c, char *p, size_t n)
+{
+    struct stream *s = c->stream;
+    if (!c->body || !stream_wants_body(s))
+        return 0;
+    c->body_wanted = true;
+    ptrdiff_t used = 0;
+    if (n || c->body_done) {
+        bool empty = c->body_done;
+        if (empty)
+            stream_body(s, p, 0, true, NULL, 0);
+        else
+            used = client_feed(c, p, n);
+    } else {
+        stream_body_flush(s);
+    }
+    if (c->stream == s)
+        client_rearm(c);
+    return used > 0 ? (size_t)used : 0;
+}
+
+/* PROXY protocol: bytes used, 0 = more needed, negative = closed. */
+static ptrdiff_t client_proxy(struct client *c, const char *p, size_t n)
+{
+    struct proxyp h;
+    int e = proxyp_parse(p, n, &h);
+    if (e == -ERR_AGAIN)
+        return 0;
+    if (e < 0) {
+        counter_add(c->all->ctr, CTR_BAD_REQUESTS, 1);
+        client_close(c);
+        return -ERR_BAD_PROXY;
+    }
+    if (!h.local && h.src.sa.sa_family != AF_UNSPEC) {
+        client_set_peer(c, &h.src);
+        if (addr_port(&h.dst.sa))
+            c->peer.listen_port = addr_port(&h.dst.sa);
+    }
+    c->head_since_ms = 0;
+    client_set_state(c, CLIENT_HEAD);
+    return e;
+}
+
+/* Works on what has been read while no exchange runs: p[0..n) in the scratch buffer. */
+static void client_process(struct client *c, char *p, size_t n)
+{
+    struct h1_limits lim;
+    client_limits(c, &lim);
+    c->in_process = true;
+    while (c->state != CLIENT_CLOSED && c->state != CLIENT_LINGER && n && !c->stream) {
+        if (c->state == CLIENT_PROXY) {
+            ptrdiff_t used = client_proxy(c, p, n);
+            if (used < 0)
+                break;
+            if (!used)
+                goto incomplete;
+            p += used;
+            n -= (size_t)used;
+            continue;
+        }
+        size_t skip = 0, scan = c->scan;
+        int64_t end = h1_head_end(p, n, &lim, true, &scan, &skip);
+        c->scan = (uint32_t)scan;
+        if (end == -ERR_AGAIN)
+            goto incomplete;
+        c->scan = 0;
+        c->head_since_ms = 0;
+        if (end < 0) {
+            client_refuse(c, (int)-end, p, n);
+            break;
+        }
+        client_request(c, p + skip, (size_t)end, &lim);
+        p += skip + (size_t)end;
+        n -= skip + (size_t)end;
+        if (c->stream) {
+            size_t used = client_first_body(c, p, n);
+            p += used;
+            n -= used;
+        }
+    }
+    goto out;
+incomplete:
+    if (!c->head_since_ms)
+        c->head_since_ms = clock_ms();
+    if (c->state == CLIENT_IDLE)
+        client_set_state(c, CLIENT_HEAD);
+    client_rearm(c);
+out:
+    c->in_process = false;
+    if (c->state == CLIENT_CLOSED || c->state == CLIENT_LINGER)
+        return;
+    if (client_keep(c, p, n) < 0) {
+        if (c->stream)
+            stream_client_failed(c->stream, ERR_NOMEM);
+        else
+            client_close(c);
+    }
+}
+
+/* Between requests: the next one may be here already. */
+static void client_next(struct client *c)
+{
+    c->keep = false;
+    c->scan = 0;
+    if (c->all->draining && !c->in_n && !(c->link.io.ready & IO_READ)) {
+        client_close(c);
+        return;
+    }
+    client_set_state(c, CLIENT_IDLE);
+    client_rearm(c);
+    if (!c->in_process && (c->in_n || (c->link.io.ready & (IO_READ | IO_HUP))))
+        io_again(c->all->loop, &c->link.io);
+}
+
+static void client_read_head(struct client *c)
+{
+    struct loop *l = c->all->loop;
+    int budget = CLIENT_BUDGET;
+    while ((c->state == CLIENT_IDLE || c->state == CLIENT_HEAD || c->state == CLIENT_PROXY) && !c->stream) {
+        char *p = l->scratch;
+        size_t n = c->in_n;
+        if (n)
+            memcpy(p, c->in, n);
+        /* Pipelined requests are worked off before more is read. */
+        if (!n || c->state != CLIENT_IDLE) {
+            if (!(c->link.io.ready & IO_READ))
+                return;
+            if (!budget--) {
+                io_again(l, &c->link.io);
+                return;
+            }
+            ssize_t r = link_recv(&c->link, p + n, CLIENT_READ_HEAD);
+            if (r == -ERR_AGAIN)
+                return;
+            if (r <= 0) {
+                client_close(c);
+                return;
+            }
+            c->bytes_in += (uint64_t)r;
+            n += (size_t)r;
+        }
+        client_process(c, p, n);
+    }
+}
+
+void client_h1_start(struct client *c)
+{
+    c->link.io.ready |= IO_READ | IO_WRITE;
+    client_rearm(c);
+    client_read_head(c);
+}
+
+/* ---- events ---- */
+
+/* The exchange runs and nothing is read: only the client's end matters. */
+static void client_watch_end(struct client *c)
+{
+    char byte;
+    if (!(c->link.io.ready & IO_HUP))
+        return;
+    ssize_t r = recv(c->link.io.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (r > 0 || (r < 0 && errno == EAGAIN)) {
+        if (c->link.io.ready & IO_ERR)
+            stream_client_failed(c->stream, ERR_CLIENT_CLOSED);
+        return;
+    }
+    c->eof = true;
+    if (c->stream->answer_end)
+        return; /* only the output is left, and it may still be taken */
+    stream_client_failed(c->stream, ERR_CLIENT_CLOSED);
+}
+
+static void client_read_linger(struct client *c)
+{
+    for (int i = 0; i < CLIENT_BUDGET && (c->link.io.ready & IO_READ); i++) {
+        ssize_t r = link_recv(&c->link, c->all->loop->scratch, CLIENT_READ_BODY);
+        if (r == -ERR_AGAIN)
+            return;
+        if (r <= 0) {
+            client_close(c);
+            return;
+        }
+    }
+    if (c->link.io.ready & IO_READ)
+        io_again(c->all->loop, &c->link.io);
+}
+
+/* False when the connection is gone. */
+static bool client_write(struct client *c)
+{
+    ssize_t w = outq_flush(&c->out, &c->link);
+    if (w < 0) {
+        if (c->stream)
+            stream_client_failed(c->stream, ERR_CLIENT_CLOSED);
+        if (c->state != CLIENT_CLOSED)
+            client_close(c);
+        return false;
+    }
+    c->bytes_out += (uint64_t)w;
+    if (c->stream)
+        c->stream->bytes_out += (uint64_t)w;
+    if (outq_left(&c->out)) {
+        if (w)
+            client_rearm(c);
+        return true;
+    }
+    if (c->shut_after) {
+        c->shut_after = false;
+        (void)c->link.ops->shutdown(&c->link);
+    }
+    client_rearm(c);
+    if (c->stream)
+        stream_drained(c->stream);
+    return c->state != CLIENT_CLOSED;
+}
+
+void client_h1_event(struct io *io)
+{
+    struct client *c = CONTAINER(io, struct client, link.io);
+    if ((io->ready & IO_WRITE) && outq_left(&c->out) && !client_write(c))
+        return;
+    switch ((enum client_state)c->state) {
+    case CLIENT_PROXY:
+    case CLIENT_IDLE:
+    case CLIENT_HEAD:
+        client_read_head(c);
+        return;
+    case CLIENT_EXCHANGE:
+        if (c->body_wanted && !c->body_done)
+            client_read_body(c);
+        else
+            client_watch_end(c);
+        return;
+    case CLIENT_TUNNEL:
+        client_read_tunnel(c);
+        return;
+    case CLIENT_LINGER:
+        client_read_linger(c);
+        return;
+    case CLIENT_CLOSED:
+    case CLIENT__COUNT:
+        return;
+    }
+}
+
+void client_h1_timer(struct timer *t)
+{
+    struct client *c = CONTAINER(t, struct client, timer);
+    switch ((enum client_state)c->state) {
+    case CLIENT_EXCHANGE:
+    case CLIENT_TUNNEL:
+        if (!c->stream)
+            break;
+        stream_client_failed(c->stream, outq_left(&c->out) ? ERR_CLIENT_WRITE_TIME : ERR_CLIENT_BODY_TIME);
+        return;
+    case CLIENT_HEAD:
+        /* Nothing at all came: there is nobody to answer. */
+        if (c->in_n) {
+            client_refuse(c, ERR_CLIENT_HEAD_TIME, c->in, c->in_n);
+            return;
+        }
+        break;
+    case CLIENT_PROXY:
+    case CLIENT_IDLE:
+    case CLIENT_LINGER:
+    case CLIENT_CLOSED:
+    case CLIENT__COUNT:
+        break;
+    }
+    client_close(c);
+}

@@ -1,0 +1,70 @@
+/* Draining: a worker of an old generation, or of a service that stops, finishes what it has and exits. */
+#include "worker/state.h"
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+
+/* How long an idle connection of a draining worker may still bring a request that was on its way. */
+#define DRAIN_IDLE_MS 2000u
+
+static void drain_on_requests_due(struct timer *t)
+{
+    struct worker *w = CONTAINER(t, struct worker, drain_due);
+    unsigned n = clients_abort(&w->clients, ERR_DRAINED, false);
+    if (n)
+        LOG_WARN("drain_timeout", "%u connections of generation %u were ended: the drain time is over", n, w->boot->generation);
+}
+
+static void drain_on_tunnels_due(struct timer *t)
+{
+    struct worker *w = CONTAINER(t, struct worker, tunnel_due);
+    unsigned n = clients_abort(&w->clients, ERR_DRAINED, true);
+    if (n)
+        LOG_WARN("drain_tunnel_timeout", "%u tunnels of generation %u were ended: the drain time is over", n, w->boot->generation);
+}
+
+void drain_init(struct worker *w)
+{
+    timer_init(&w->drain_due, drain_on_requests_due);
+    timer_init(&w->tunnel_due, drain_on_tunnels_due);
+}
+
+void drain_begin(struct worker *w, uint64_t request_ms, uint64_t tunnel_ms)
+{
+    w->draining = true;
+    if (w->boot->role == WORKER_HELPER) {
+        w->loop.stop = true;
+        channel_drained(w);
+        return;
+    }
+    clients_drain(&w->clients);
+    w->upstreams.closing = true;
+    timer_set_at(&w->loop.timers, &w->drain_due, clock_ms() + request_ms);
+    timer_set_at(&w->loop.timers, &w->tunnel_due, clock_ms() + (tunnel_ms > request_ms ? tunnel_ms : request_ms));
+}
+
+void drain_stop_now(struct worker *w)
+{
+    w->draining = true;
+    if (w->boot->role == WORKER_SERVE) {
+        clients_drain(&w->clients);
+        w->upstreams.closing = true;
+        unsigned n = clients_abort(&w->clients, ERR_DRAINED, true);
+        if (n)
+            LOG_NOTICE("stop_aborted", "%u connections were ended by a fast stop", n);
+    }
+    w->loop.stop = true;
+}
+
+void drain_check(struct worker *w)
+{
+    if (w->loop.stop || w->boot->role == WORKER_HELPER)
+        return;
+    clients_drain_idle(&w->clients, DRAIN_IDLE_MS);
+    (void)upstreams_trim(&w->upstreams, UINT32_MAX);
+    if (w->clients.n)
+        return;
+    channel_drained(w);
+    w->loop.stop = true;
+}

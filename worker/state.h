@@ -1,0 +1,52 @@
+/* What a worker process is made of. Between the files of worker/ only. */
+#ifndef WORKER_STATE_H
+#define WORKER_STATE_H
+
+#include "base/msg.h"
+#include "worker/client/client.h"
+#include "worker/log/access.h"
+#include "worker/upstream/upstream.h"
+#include "worker/worker.h"
+
+struct worker {
+    struct worker_boot *boot;
+    struct loop loop;
+    struct io channel, kick;
+    struct timer heartbeat, log_due, drain_due, tunnel_due, level_due;
+    struct counter_row *ctr;
+    struct stream_env streams;
+    struct upstreams upstreams;
+    struct clients clients;
+    struct access_logs *logs;
+    struct resolver *resolver;
+    struct timer resolve_due;
+    struct list watched;          /* the resolver's sockets */
+    struct pool watches;
+    uint64_t turns_counted;
+    enum log_level level_before;
+    bool log_dirty, draining, orphan, ready_sent;
+    int status;
+};
+
+/* channel.c */
+int channel_open(struct worker *w);
+void channel_ready(struct worker *w);
+void channel_failed(struct worker *w, const char *text);
+void channel_drained(struct worker *w);
+
+/* drain.c */
+void drain_init(struct worker *w);
+void drain_begin(struct worker *w, uint64_t request_ms, uint64_t tunnel_ms);
+void drain_stop_now(struct worker *w);
+void drain_check(struct worker *w); /* each turn: is anything left? */
+
+/* record.c */
+void record_log(const struct stream *s);
+void record_turn(struct worker *w);
+void record_init(struct worker *w);
+
+/* helper.c */
+int helper_init(struct worker *w);
+void helper_fini(struct worker *w);
+
+#endif

@@ -1,0 +1,576 @@
+/* The attempt at a server: pick, queue, connect or reuse, send, retry, deliver; see fetch.h. */
+#include "worker/stream/fetch.h"
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/hash.h"
+#include "base/log.h"
+
+#include <string.h>
+
+#define FETCH_BACKOFF_MS 25u
+
+static const struct up_events fetch_events;
+
+static struct up_server *fetch_server(const struct stream *s)
+{
+    return &s->upstream->server[s->server];
+}
+
+static void fetch_retrying(struct stream *s, int n)
+{
+    if (s->retry_counted == (n > 0))
+        return;
+    s->retry_counted = n > 0;
+    _Atomic uint32_t *a = &fetch_server(s)->row->retrying;
+    atomic_store_explicit(a, atomic_load_explicit(a, memory_order_relaxed) + (uint32_t)n, memory_order_relaxed);
+    gauge_add(s->env->gau, GAU_RETRYING, n);
+}
+
+/* Gives the place at the server back, once. */
+static void fetch_leave(struct stream *s, int err, unsigned status)
+{
+    if (!s->entered)
+        return;
+    s->entered = false;
+    fetch_retrying(s, -1);
+    upstream_done(s->upstream, s->server, err, status);
+}
+
+void fetch_cancel(struct stream *s, int err)
+{
+    timer_off(&s->timer);
+    if (s->upstream)
+        upstream_unwait(s->upstream, &s->waiter);
+    if (s->conn) {
+        up_abort(s->conn);
+        s->conn = NULL;
+    }
+    fetch_leave(s, err, 0);
+    s->want_body = false;
+}
+
+/* ---- the request head ---- */
+
+static bool fetch_upgrade_allowed(const struct stream *s)
+{
+    const struct conf_words *w = &s->scope->upgrade;
+    if (!s->req.has_upgrade || w->off)
+        return false;
+    for (size_t i = 0; i < w->n; i++) {
+        struct slice rest = s->req.upgrade, item;
+        while (slice_next(&rest, ',', &item)) {
+            ptrdiff_t slash = slice_chr(item, '/');
+            struct slice name = slash < 0 ? item : slice_of(item.p, (size_t)slash);
+            if (slice_eq_ci(name, w->v[i]))
+                return true;
+        }
+    }
+    return false;
+}
+
+static int fetch_build_head(struct stream *s)
+{
+    const struct conf_scope_keys *k = s->scope;
+    struct head_out o = {.p = s->env->loop->scratch_head, .cap = LOOP_SCRATCH};
+    struct forward_request f = {.client_ip = s->peer->ip,
+                                .scheme = s->peer->scheme,
+                                .listen_port = s->peer->listen_port,
+                                .trusted = s->peer->trusted,
+                                .forwarded = k->forwarded,
+                                .via = k->via,
+                                .request_id = s->request_id,
+                                .keep_alive = true,
+                                .framing = s->req.framing,
+                                .content_length = s->req.content_length};
+    if (slice_eq(k->host_header, SLICE("server")))
+        f.host = fetch_server(s)->conf->host.n ? fetch_server(s)->conf->host : SLICE("localhost");
+    else if (!slice_eq(k->host_header, SLICE("client")))
+        f.host = k->host_header;
+    s->upgrade = f.upgrade = fetch_upgrade_allowed(s);
+    forward_request_head(&o, &s->req, &f);
+    if (o.overflow)
+        return -ERR_HEAD_TOO_LARGE;
+    s->out_head = arena_dup(&s->arena, slice_of(o.p, o.n));
+    return s->out_head.p ? 0 : -ERR_NOMEM;
+}
+
+/* ---- trying ---- */
+
+static void fetch_pick(struct stream *s);
+
+static bool fetch_retry_class(const struct stream *s, int err, unsigned status)
+{
+    uint32_t on = s->scope->retry.on;
+    bool idempotent = http_method_idempotent(s->req.method);
+    if (status) {
+        uint32_t bit = status == 502 ? CONF_RETRY_502 : status == 503 ? CONF_RETRY_503 : status == 504 ? CONF_RETRY_504 : 0;
+        return (on & bit) && idempotent;
+    }
+    switch (err_retry(err)) {
+    case ERR_RETRY_NEVER:
+        return false;
+    case ERR_RETRY_ALWAYS:
+        return (on & (err == ERR_REUSED_CLOSED ? CONF_RETRY_REUSED : CONF_RETRY_CONNECT)) != 0;
+    case ERR_RETRY_IDEMPOTENT:
+        return (on & CONF_RETRY_RESET) && idempotent;
+    }
+    return false;
+}
+
+static bool fetch_may_retry(struct stream *s, int err, unsigned status)
+{
+    if (s->status || s->no_replay || s->tries > s->scope->retry.tries || !fetch_retry_class(s, err, status))
+        return false;
+    if (balance_retry_allowed(&s->upstream->balance))
+        return true;
+    counter_add(s->env->ctr, CTR_UP_RETRY_DENIED, 1);
+    return false;
+}
+
+/* Another try: at once the first time, later with a doubling pause. */
+static void fetch_again(struct stream *s, int err)
+{
+    s->fresh = err == ERR_REUSED_CLOSED;
+    if (!s->fresh)
+        s->tried[s->server / 64] |= UINT64_C(1) << (s->server % 64);
+    counter_add(s->env->ctr, CTR_UP_RETRIES, 1);
+    s->reason = err; /* stands if there is no other server to try; cleared by the next connection */
+    s->want_body = false;
+    if (s->tries < 2) {
+        fetch_pick(s);
+        return;
+    }
+    unsigned shift = s->tries - 2u;
+    uint64_t ms = (uint64_t)FETCH_BACKOFF_MS << (shift < 6 ? shift : 6);
+    ms += s->env->rng[0] % (ms / 2 + 1);
+    stream_set_state(s, STREAM_BACKOFF);
+    timer_set_at(&s->env->loop->timers, &s->timer, clock_ms() + ms);
+}
+
+static void fetch_failed(struct stream *s, int err, unsigned status)
+{
+    bool retry = fetch_may_retry(s, err, status);
+    fetch_leave(s, err, status);
+    if (s->state == STREAM_DELIVER || s->state == STREAM_TUNNEL) {
+        s->reason = err;
+        stream_over(s, true);
+        return;
+    }
+    if (err && err_source(err) == ERR_SRC_UPSTREAM && err != ERR_REUSED_CLOSED)
+        LOG_INFO("upstream_failed", "upstream %.*s server %.*s: %s; request %.*s%s", SLICE_ARG(s->upstream->conf->name),
+                 SLICE_ARG(fetch_server(s)->conf->name), err_reason(err), SLICE_ARG(s->request_id), retry ? "; trying again" : "");
+    if (retry)
+        fetch_again(s, err);
+    else
+        stream_error(s, err);
+}
+
+static void fetch_note_tried(struct stream *s)
+{
+    struct slice name = fetch_server(s)->conf->name;
+    if (s->tries == 1)
+        s->tried_text = name;
+    else
+        s->tried_text = arena_printf(&s->arena, "%.*s, %.*s", SLICE_ARG(s->tried_text), SLICE_ARG(name));
+}
+
+/* The connection takes body bytes: those of an earlier try first. */
+static void fetch_body_ready(struct stream *s)
+{
+    if (s->req.framing == HTTP_BODY_NONE)
+        return;
+    if (s->replay.n || s->body_end) {
+        int e = up_send(s->conn, s->replay.p, s->replay.n, s->body_end, NULL, 0);
+        if (e < 0) {
+            up_abort(s->conn);
+            s->conn = NULL;
+            fetch_failed(s, -e, 0);
+            return;
+        }
+        if (s->body_end || e == 1)
+            return;
+    }
+    s->want_body = true;
+    if (!s->in_begin)
+        s->client_ops->want_body(s);
+}
+
+static void fetch_connect(struct stream *s)
+{
+    int e = 0;
+    bool idempotent = http_method_idempotent(s->req.method);
+    s->tries++;
+    fetch_note_tried(s);
+    s->conn = up_acquire(fetch_server(s), s->fresh, !idempotent, &e);
+    if (s->conn && (!s->out_head.p || slice_eq(s->scope->host_header, SLICE("server"))))
+        e = fetch_build_head(s);
+    if (!s->conn || e < 0) {
+        if (s->conn)
+            up_abort(s->conn);
+        s->conn = NULL;
+        fetch_failed(s, -e, 0);
+        return;
+    }
+    s->reused = s->conn->reused;
+    s->reason = 0;
+    stream_set_state(s, STREAM_FETCH);
+    struct up_request r = {.head = s->out_head,
+                           .method = s->req.method,
+                           .framing = s->req.framing,
+                           .timeouts = &s->timeouts,
+                           .arena = &s->arena,
+                           .events = &fetch_events,
+                           .user = s};
+    e = up_begin(s->conn, &r);
+    if (e < 0) {
+        up_abort(s->conn);
+        s->conn = NULL;
+        fetch_failed(s, -e, 0);
+    } else if (s->conn && s->conn->state != UP_CONNECTING) {
+        fetch_body_ready(s);
+    }
+}
+
+static void fetch_queue(struct stream *s)
+{
+    bool again = s->queued_at_us != 0;
+    if (upstream_wait(s->upstream, &s->waiter, again) < 0) {
+        stream_error(s, ERR_QUEUE_FULL);
+        return;
+    }
+    if (!again) {
+        s->queued_at_us = clock_us();
+        timer_set_at(&s->env->loop->timers, &s->timer, clock_ms() + s->upstream->conf->k.queue_timeout);
+    }
+    stream_set_state(s, STREAM_QUEUED);
+}
+
+static void fetch_pick(struct stream *s)
+{
+    bool probe = false;
+    stream_set_state(s, STREAM_PICK);
+    int i = upstream_pick(s->upstream, s->key_hash, s->tried, &probe);
+    if (i == -ERR_QUEUE_FULL) {
+        fetch_queue(s);
+        return;
+    }
+    if (i < 0) {
+        stream_error(s, s->reason ? s->reason : -i);
+        return;
+    }
+    timer_off(&s->timer);
+    if (s->queued_at_us)
+        s->queue_us = clock_us() - s->queued_at_us;
+    s->server = i;
+    s->entered = true;
+    if (s->tries)
+        fetch_retrying(s, 1);
+    fetch_connect(s);
+}
+
+void fetch_begin(struct stream *s)
+{
+    const struct conf_scope_keys *k = s->scope;
+    s->upstream = &s->env->upstreams->group[s->route->upstream->id];
+    s->key_hash = hash_fixed(s->client_ip.p, s->client_ip.n);
+    s->timeouts = (struct up_timeouts){.connect = k->connect_timeout,
+                                       .first_byte = k->first_byte_timeout,
+                                       .read = k->read_timeout,
+                                       .send = k->send_timeout,
+                                       .tunnel = k->tunnel_timeout};
+    if (s->upstream->words > 1)
+        s->tried = ARENA_ARRAY(&s->arena, uint64_t, s->upstream->words);
+    if (!s->tried) {
+        stream_error(s, ERR_NOMEM);
+        return;
+    }
+    s->in_begin = true;
+    fetch_pick(s);
+    s->in_begin = false;
+}
+
+void fetch_on_wake(struct up_waiter *w)
+{
+    struct stream *s = CONTAINER(w, struct stream, waiter);
+    fetch_pick(s);
+}
+
+void fetch_on_timer(struct timer *t)
+{
+    struct stream *s = CONTAINER(t, struct stream, timer);
+    if (s->state == STREAM_QUEUED) {
+        upstream_unwait(s->upstream, &s->waiter);
+        s->queue_us = clock_us() - s->queued_at_us;
+        stream_error(s, ERR_QUEUE_TIMEOUT);
+    } else if (s->state == STREAM_BACKOFF) {
+        fetch_pick(s);
+    }
+}
+
+/* ---- the request body ---- */
+
+static void fetch_keep_for_replay(struct stream *s, const char *p, size_t n)
+{
+    if (s->no_replay || s->status)
+        return;
+    if (s->replay.n + n > STREAM_REPLAY || s->scope->retry.tries == 0) {
+        s->no_replay = true;
+        buf_fini(&s->replay);
+        return;
+    }
+    buf_add(&s->replay, slice_of(p, n));
+    if (s->replay.failed)
+        s->no_replay = true;
+}
+
+static int fetch_tunnel_in(struct stream *s, const char *p, size_t n, bool end)
+{
+    int e = n ? up_send(s->conn, p, n, false, NULL, 0) : 0;
+    if (n)
+        up_rearm(s->conn);
+    if (e < 0) {
+        stream_client_failed(s, -e);
+        return e;
+    }
+    if (end) {
+        s->client_eof = true;
+        if (s->up_eof) {
+            fetch_cancel(s, 0);
+            stream_over(s, false);
+            return -ERR_EOF;
+        }
+        up_shutdown(s->conn);
+    }
+    return e;
+}
+
+int stream_body(struct stream *s, const char *p, size_t n, bool end, const struct http_field *trailer, size_t ntrailer)
+{
+    if (s->state == STREAM_DONE)
+        return -ERR_EOF;
+    s->body_in += n;
+    if (!s->conn) { /* the server answered before the body was complete: the rest is read and dropped */
+        s->body_end = s->body_end || end;
+        return 0;
+    }
+    if (s->state == STREAM_TUNNEL)
+        return fetch_tunnel_in(s, p, n, end);
+    if (s->scope->max_body && s->body_in > s->scope->max_body) {
+        stream_client_failed(s, ERR_BODY_TOO_LARGE);
+        return -ERR_BODY_TOO_LARGE;
+    }
+    fetch_keep_for_replay(s, p, n);
+    if (ntrailer)
+        s->no_replay = true;
+    if (end) {
+        s->body_end = true;
+        s->want_body = false;
+    }
+    int e = up_send(s->conn, p, n, end, trailer, ntrailer);
+    if (e < 0) {
+        stream_client_failed(s, -e);
+        return e;
+    }
+    if (e == 1)
+        s->want_body = false;
+    return e;
+}
+
+void stream_body_flush(struct stream *s)
+{
+    if (s->conn)
+        (void)up_flush(s->conn);
+}
+
+/* ---- the answer ---- */
+
+static void fetch_on_connected(void *user)
+{
+    fetch_body_ready(user);
+}
+
+static void fetch_on_drained(void *user)
+{
+    struct stream *s = user;
+    if (s->state == STREAM_TUNNEL) {
+        s->client_ops->want_body(s);
+        return;
+    }
+    if (s->body_end)
+        return;
+    s->want_body = true;
+    s->client_ops->want_body(s);
+}
+
+static int fetch_client_gone(struct stream *s)
+{
+    fetch_cancel(s, ERR_CLIENT_CLOSED);
+    s->reason = ERR_CLIENT_CLOSED;
+    stream_over(s, true);
+    return -ERR_EOF;
+}
+
+static int fetch_on_interim(void *user, const struct http_response *r)
+{
+    struct stream *s = user;
+    if (s->req.minor == 0 || (r->status == 100 && !s->req.expect_continue))
+        return 0;
+    struct forward_response f = {.status = r->status, .via = s->scope->via, .framing = HTTP_BODY_NONE};
+    struct stream_out o = {.resp = r, .fwd = &f};
+    counter_add(s->env->ctr, CTR_RESP_1XX, 1);
+    return s->client_ops->send(s, &o) < 0 ? fetch_client_gone(s) : 0;
+}
+
+static enum http_framing fetch_client_framing(const struct stream *s, const struct http_response *r)
+{
+    if (r->framing == HTTP_BODY_NONE || r->framing == HTTP_BODY_LENGTH)
+        return r->framing;
+    return s->req.minor ? HTTP_BODY_CHUNKED : HTTP_BODY_CLOSE;
+}
+
+static int fetch_on_head(void *user, const struct http_response *r)
+{
+    struct stream *s = user;
+    if (r->status == 101 && !s->upgrade) {
+        up_abort(s->conn);
+        s->conn = NULL;
+        fetch_failed(s, ERR_UP_BAD_HEAD, 0);
+        return -ERR_EOF;
+    }
+    if (r->status >= 502 && r->status <= 504 && fetch_may_retry(s, 0, r->status)) {
+        up_abort(s->conn);
+        s->conn = NULL;
+        fetch_leave(s, 0, r->status);
+        fetch_again(s, ERR_UP_RESET);
+        return -ERR_EOF;
+    }
+    s->connect_us = s->conn->connected_us - s->conn->began_us;
+    s->first_us = s->conn->sent_us && s->conn->first_us > s->conn->sent_us ? s->conn->first_us - s->conn->sent_us : 0;
+    s->resp = *r;
+    s->have_resp = true;
+    s->kept = false;
+    s->pending = r;
+    s->fwd = (struct forward_response){.status = r->status,
+                                       .via = s->scope->via,
+                                       .hide_server = s->scope->server_header == CONF_SRVHDR_HIDE,
+                                       .framing = fetch_client_framing(s, r),
+                                       .content_length = r->content_length,
+                                       .upgrade = r->status == 101};
+    s->fwd.write_length = r->has_length && s->fwd.framing != HTTP_BODY_CHUNKED && s->fwd.framing != HTTP_BODY_CLOSE;
+    s->status = (uint16_t)r->status;
+    buf_fini(&s->replay);
+    return 0;
+}
+
+/* The log may want fields of the answer after this call: keep a copy in the arena. */
+static void fetch_keep_head(struct stream *s)
+{
+    const struct http_response *r = &s->resp;
+    struct http_field *f = ARENA_ARRAY(&s->arena, struct http_field, r->nfield ? r->nfield : 1);
+    if (!f)
+        return;
+    for (size_t i = 0; i < r->nfield; i++) {
+        f[i] = r->field[i];
+        f[i].name = arena_dup(&s->arena, r->field[i].name);
+        f[i].value = arena_dup(&s->arena, r->field[i].value);
+    }
+    s->resp.field = f;
+    s->kept = !arena_failed(&s->arena);
+}
+
+static int fetch_answer_complete(struct stream *s, int sent)
+{
+    struct up_conn *c = s->conn;
+    s->conn = NULL;
+    s->want_body = false;
+    s->answer_end = true;
+    fetch_leave(s, 0, s->status);
+    up_release(c);
+    if (sent == 0)
+        stream_over(s, false);
+    return -ERR_EOF;
+}
+
+static int fetch_tunnel_out(struct stream *s, const char *p, size_t n, bool end)
+{
+    if (n) {
+        struct stream_out o = {.data = p, .n = n};
+        s->body_out += n;
+        int e = s->client_ops->send(s, &o);
+        return e < 0 ? fetch_client_gone(s) : e;
+    }
+    if (end) {
+        s->up_eof = true;
+        if (s->client_eof) {
+            fetch_cancel(s, 0);
+            stream_over(s, false);
+            return -ERR_EOF;
+        }
+        s->client_ops->shut(s);
+    }
+    return 0;
+}
+
+static int fetch_tunnel_begin(struct stream *s)
+{
+    struct stream_out o = {.resp = s->pending, .fwd = &s->fwd};
+    fetch_keep_head(s);
+    s->pending = NULL;
+    if (s->client_ops->send(s, &o) < 0)
+        return fetch_client_gone(s);
+    stream_set_state(s, STREAM_TUNNEL);
+    counter_add(s->env->ctr, CTR_UPGRADES, 1);
+    gauge_add(s->env->gau, GAU_TUNNELS, 1);
+    s->want_body = true;
+    s->client_ops->tunnel(s);
+    return s->state == STREAM_DONE ? -ERR_EOF : 0;
+}
+
+static int fetch_on_data(void *user, const char *p, size_t n, bool end, const struct http_field *trailer, size_t ntrailer)
+{
+    struct stream *s = user;
+    if (s->status == 101) {
+        if (s->pending && fetch_tunnel_begin(s) < 0)
+            return -ERR_EOF;
+        return fetch_tunnel_out(s, p, n, end);
+    }
+    if (s->state != STREAM_DELIVER)
+        stream_set_state(s, STREAM_DELIVER);
+    struct stream_out o = {.resp = s->pending,
+                           .fwd = s->pending ? &s->fwd : NULL,
+                           .data = p,
+                           .n = n,
+                           .trailer = trailer,
+                           .ntrailer = ntrailer,
+                           .end = end};
+    bool first = s->pending != NULL;
+    s->pending = NULL;
+    s->body_out += n;
+    int e = s->client_ops->send(s, &o);
+    if (e < 0)
+        return fetch_client_gone(s);
+    if (first && end && e == 0)
+        s->kept = true; /* logged before this call returns: the slices are still good */
+    else if (first && s->scope->access_log.n)
+        fetch_keep_head(s);
+    return end ? fetch_answer_complete(s, e) : e;
+}
+
+static void fetch_on_failed(void *user, int err)
+{
+    struct stream *s = user;
+    s->conn = NULL;
+    if (s->state == STREAM_FETCH && s->status)
+        stream_set_state(s, STREAM_DELIVER);
+    fetch_failed(s, err, 0);
+}
+
+static const struct up_events fetch_events = {
+    .connected = fetch_on_connected,
+    .interim = fetch_on_interim,
+    .head = fetch_on_head,
+    .data = fetch_on_data,
+    .drained = fetch_on_drained,
+    .failed = fetch_on_failed,
+};

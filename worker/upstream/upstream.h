@@ -1,0 +1,86 @@
+/* Upstream groups as one worker runs them: servers with their addresses and idle connections, the queue for a free server, and
+ * the accounting of each attempt in shared memory. Choosing is balance.h's, speaking HTTP/1 is h1.h's. */
+#ifndef WORKER_UPSTREAM_UPSTREAM_H
+#define WORKER_UPSTREAM_UPSTREAM_H
+
+#include "base/arena.h"
+#include "config/config.h"
+#include "shm/counter.h"
+#include "shm/server.h"
+#include "worker/io/link.h"
+#include "worker/upstream/balance.h"
+
+struct up_conn;
+struct up_server {
+    const struct conf_server *conf;
+    struct upstream *group;
+    uint32_t id;              /* shm server id */
+    uint32_t resolve_id;      /* UINT32_MAX: a literal address */
+    uint32_t resolve_version;
+    struct addr_any *addr;
+    uint32_t naddr, next_addr;
+    struct server_row *row;
+    struct list idle;         /* struct up_conn.node, newest first */
+    uint32_t nidle;
+};
+struct upstream {
+    const struct conf_upstream *conf;
+    struct upstreams *all;
+    struct balance_group balance;
+    struct up_server *server;
+    size_t n, words;          /* words of a `tried` set */
+    struct list queue;        /* struct up_waiter.link, oldest first */
+    uint32_t queued;
+    uint32_t wakes;           /* places that became free in this turn */
+    struct list waking;       /* on upstreams.waking while wakes > 0 */
+    uint32_t queue_max, idle_share;
+};
+struct up_waiter {
+    struct list link;
+    void (*wake)(struct up_waiter *w); /* off the queue when called; may queue itself again with front = true */
+};
+struct upstreams {
+    struct loop *loop;
+    struct segment *segment;
+    struct counter_row *ctr;
+    struct gauge_row *gau;
+    uint32_t slot;
+    const int *kick_fd;
+    struct upstream *group;   /* by conf_upstream.id */
+    size_t n;
+    struct list waking;
+    struct list busy;         /* struct up_conn.node with a request on them */
+    struct pool conns;
+    struct arena arena;
+    bool closing;             /* draining: nothing goes back to the pools */
+};
+
+struct upstreams_env {
+    struct loop *loop;
+    const struct config *config;
+    struct segment *segment;
+    uint32_t slot;
+    const uint32_t *server_id, *resolve_id; /* all servers in configuration order */
+    const int *kick_fd;
+    uint32_t workers;
+};
+int upstreams_init(struct upstreams *us, const struct upstreams_env *env);
+void upstreams_fini(struct upstreams *us);
+/* End of a turn: gives places that became free to those who wait. */
+void upstreams_turn(struct upstreams *us);
+/* Another worker gave a place back (our eventfd was kicked). */
+void upstreams_kicked(struct upstreams *us);
+/* Closes idle connections: at most `most`, oldest first; returns how many. */
+unsigned upstreams_trim(struct upstreams *us, unsigned most);
+
+/* A server for a request: its index, or -ERR_QUEUE_FULL (all are full: queue or refuse), -ERR_NO_SERVER. Balanced by upstream_done(). */
+int upstream_pick(struct upstream *u, uint64_t key_hash, const uint64_t *tried, bool *ret_probe);
+/* How the attempt on that server ended: 0 or an enum err; status: of its answer, 0 = none. */
+void upstream_done(struct upstream *u, int index, int err, unsigned status);
+/* Waits for a place. -ERR_QUEUE_FULL when the queue is full. */
+int upstream_wait(struct upstream *u, struct up_waiter *w, bool front);
+void upstream_unwait(struct upstream *u, struct up_waiter *w);
+/* Re-reads addresses that the helper resolved; false when there is none to connect to. */
+bool up_server_address(struct up_server *s, struct addr_any *ret);
+
+#endif
