@@ -14,7 +14,7 @@ union addr {
     struct sockaddr_in in;
     struct sockaddr_in6 in6;
 };
-struct addr_any {            /* any family, for listeners and servers */
+struct addr_any { /* any family, for listeners and servers */
     socklen_t len;
     union {
         struct sockaddr sa;
@@ -24,22 +24,28 @@ struct addr_any {            /* any family, for listeners and servers */
     } u;
 };
 struct cidr {
-    uint8_t family;          /* AF_INET, AF_INET6 or AF_UNIX (matches every unix peer) */
+    uint8_t family; /* AF_INET, AF_INET6 or AF_UNIX (matches every unix peer) */
     uint8_t bits;
     uint8_t net[16];
 };
 
-/* "127.0.0.1:80", "[::1]:80", "*:80" and ":80" (both = 0.0.0.0), "unix:/run/x.sock". -ERR_INVAL for names. */
+/* "127.0.0.1:80", "[::1]:80", "*:80" and ":80" (both = 0.0.0.0), "unix:/run/x.sock" (absolute).
+ * -ERR_INVAL for names. */
 int addr_parse(struct slice s, struct addr_any *ret);
-/* Splits "name:port"; port is required. -ERR_INVAL. The name may be an address literal. */
+/* Splits "name:port"; a port other than 0 is required. -ERR_INVAL. The name may be an address
+ * literal and comes without brackets. */
 int addr_split(struct slice s, struct slice *ret_name, uint16_t *ret_port);
-int addr_parse_ip(struct slice s, union addr *ret);   /* an address alone, no port, no brackets */
-size_t addr_fmt(char out[128], const struct sockaddr *sa, socklen_t len);  /* with port; "unix:" alone for unnamed unix */
-size_t addr_fmt_ip(char out[64], const struct sockaddr *sa);  /* the address alone; IPv4-mapped shown as IPv4 */
+int addr_parse_ip(struct slice s, union addr *ret); /* an address alone, no port, no brackets */
+/* With port; "unix:" alone for unnamed unix */
+size_t addr_fmt(char out[128], const struct sockaddr *sa, socklen_t len);
+/* The address alone; IPv4-mapped shown as IPv4 */
+size_t addr_fmt_ip(char out[64], const struct sockaddr *sa);
 uint16_t addr_port(const struct sockaddr *sa);
 bool addr_equal(const struct addr_any *a, const struct addr_any *b);
-int cidr_parse(struct slice s, struct cidr *ret);     /* "10.0.0.0/8", "::1", "unix"; host bits must be zero */
-bool cidr_match(const struct cidr *c, const struct sockaddr *sa);  /* IPv4-mapped IPv6 counts as IPv4 */
+/* "10.0.0.0/8", "::1", "unix"; host bits must be zero */
+int cidr_parse(struct slice s, struct cidr *ret);
+/* IPv4-mapped IPv6 counts as IPv4 */
+bool cidr_match(const struct cidr *c, const struct sockaddr *sa);
 bool cidr_match_any(const struct cidr *c, size_t n, const struct sockaddr *sa);
 
 #endif

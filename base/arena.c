@@ -30,9 +30,8 @@ bool alloc_should_fail(void)
 
 void arena_init(struct arena *a, void *inline_mem, size_t inline_size, size_t limit)
 {
-    *a = (struct arena){.inline_base = inline_mem,
-                        .inline_size = inline_mem ? inline_size : 0,
-                        .limit = limit};
+    *a = (struct arena){
+        .inline_base = inline_mem, .inline_size = inline_mem ? inline_size : 0, .limit = limit};
     arena_reset(a);
 }
 
@@ -62,7 +61,8 @@ static void *arena_fail(struct arena *a)
     return NULL;
 }
 
-/* Takes a block of `size` bytes or, where the limit forbids that, of `need`. NULL when neither can be had. */
+/* Takes a block of `size` bytes or, where the limit forbids that, of `need`. NULL when neither can
+ * be had. */
 static struct arena_block *arena_new_block(struct arena *a, size_t need, size_t size)
 {
     if (a->limit > 0) {

@@ -15,13 +15,13 @@
 
 #if BASE_ASAN
 #include <sanitizer/asan_interface.h>
-#define ASAN_POISON(p, n)    __asan_poison_memory_region((p), (n))
-#define ASAN_UNPOISON(p, n)  __asan_unpoison_memory_region((p), (n))
-#define ASAN_IS_POISONED(p)  (__asan_address_is_poisoned(p) != 0)
+#define ASAN_POISON(p, n)   __asan_poison_memory_region((p), (n))
+#define ASAN_UNPOISON(p, n) __asan_unpoison_memory_region((p), (n))
+#define ASAN_IS_POISONED(p) (__asan_address_is_poisoned(p) != 0)
 #else
-#define ASAN_POISON(p, n)    ((void)(p), (void)(n))
-#define ASAN_UNPOISON(p, n)  ((void)(p), (void)(n))
-#define ASAN_IS_POISONED(p)  (false)
+#define ASAN_POISON(p, n)   ((void)(p), (void)(n))
+#define ASAN_UNPOISON(p, n) ((void)(p), (void)(n))
+#define ASAN_IS_POISONED(p) (false)
 #endif
 
 #endif

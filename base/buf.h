@@ -6,14 +6,15 @@
 
 struct buf {
     char *p;
-    size_t n, cap, limit;  /* limit 0 = none */
+    size_t n, cap, limit; /* limit 0 = none */
     bool failed;
 };
 
 void buf_init(struct buf *b, size_t limit);
 void buf_fini(struct buf *b);
 void buf_clear(struct buf *b);
-bool buf_reserve(struct buf *b, size_t more);  /* room for `more` bytes behind n, or false (sticky) */
+/* Room for `more` bytes behind n, or false (sticky) */
+bool buf_reserve(struct buf *b, size_t more);
 void buf_add(struct buf *b, struct slice s);
 void buf_str(struct buf *b, const char *s);
 void buf_chr(struct buf *b, char c);

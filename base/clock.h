@@ -5,14 +5,14 @@
 #include "base/slice.h"
 
 struct clock {
-    uint64_t us;        /* CLOCK_MONOTONIC, microseconds */
-    uint64_t ms;        /* us / 1000 */
-    int64_t wall_ms;    /* Unix time in milliseconds */
+    uint64_t us;     /* CLOCK_MONOTONIC, microseconds */
+    uint64_t ms;     /* us / 1000 */
+    int64_t wall_ms; /* Unix time in milliseconds */
 };
 extern struct clock clock_cached;
 
-void clock_update(void);            /* vDSO reads; called once per turn */
-uint64_t clock_us_now(void);        /* a fresh monotonic read, for timings that need it */
+void clock_update(void);     /* vDSO reads; called once per turn */
+uint64_t clock_us_now(void); /* a fresh monotonic read, for timings that need it */
 static inline uint64_t clock_ms(void)
 {
     return clock_cached.ms;
@@ -22,8 +22,9 @@ static inline uint64_t clock_us(void)
     return clock_cached.us;
 }
 /* Texts of the cached wall time, remade at most once a second. */
-struct slice clock_http_date(void);   /* IMF-fixdate, RFC 9110 §5.6.7: Sun, 06 Nov 1994 08:49:37 GMT */
-struct slice clock_iso(void);         /* 2026-11-21T02:50:00+00:00 (local zone offset) */
-struct slice clock_clf(void);         /* 21/Nov/2026:02:50:00 +0000 */
+/* IMF-fixdate, RFC 9110 §5.6.7: Sun, 06 Nov 1994 08:49:37 GMT */
+struct slice clock_http_date(void);
+struct slice clock_iso(void); /* 2026-11-21T02:50:00+00:00 (local zone offset) */
+struct slice clock_clf(void); /* 21/Nov/2026:02:50:00 +0000 */
 
 #endif

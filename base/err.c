@@ -10,7 +10,7 @@ struct err_row {
 
 static const struct err_row err_rows[ERR__COUNT] = {
     [ERR_OK] = {"-", "no error", ERR_SRC_SELF, ERR_RETRY_NEVER, 200},
-#define ERR(name, reason_, source_, retry_, status_, text_) \
+#define ERR(name, reason_, source_, retry_, status_, text_)                                        \
     [ERR_##name] = {reason_, text_, ERR_SRC_##source_, ERR_RETRY_##retry_, status_},
 #include "base/err.def"
 #undef ERR

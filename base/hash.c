@@ -17,25 +17,25 @@ static uint64_t hash_rotl(uint64_t x, int by)
 }
 
 /* One SipRound (section 2.1 of the paper). */
-#define HASH_ROUND(v0, v1, v2, v3) \
-    do { \
-        v0 += v1; \
-        v2 += v3; \
-        v1 = hash_rotl(v1, 13) ^ v0; \
-        v3 = hash_rotl(v3, 16) ^ v2; \
-        v0 = hash_rotl(v0, 32); \
-        v2 += v1; \
-        v0 += v3; \
-        v1 = hash_rotl(v1, 17) ^ v2; \
-        v3 = hash_rotl(v3, 21) ^ v0; \
-        v2 = hash_rotl(v2, 32); \
+#define HASH_ROUND(v0, v1, v2, v3)                                                                 \
+    do {                                                                                           \
+        v0 += v1;                                                                                  \
+        v2 += v3;                                                                                  \
+        v1 = hash_rotl(v1, 13) ^ v0;                                                               \
+        v3 = hash_rotl(v3, 16) ^ v2;                                                               \
+        v0 = hash_rotl(v0, 32);                                                                    \
+        v2 += v1;                                                                                  \
+        v0 += v3;                                                                                  \
+        v1 = hash_rotl(v1, 17) ^ v2;                                                               \
+        v3 = hash_rotl(v3, 21) ^ v0;                                                               \
+        v2 = hash_rotl(v2, 32);                                                                    \
     } while (0)
 
 uint64_t hash_sip13(const struct hash_key *k, const void *p, size_t n)
 {
     uint64_t v0 = k->k0 ^ 0x736f6d6570736575u, v1 = k->k1 ^ 0x646f72616e646f6du;
     uint64_t v2 = k->k0 ^ 0x6c7967656e657261u, v3 = k->k1 ^ 0x7465646279746573u;
-    const unsigned char *in = p ? p : "";  /* an empty key may have no address */
+    const unsigned char *in = p ? p : ""; /* an empty key may have no address */
     const unsigned char *end = in + (n & ~(size_t)7);
     for (; in != end; in += 8) {
         uint64_t m;

@@ -8,10 +8,12 @@ struct hash_key {
     uint64_t k0, k1;
 };
 
-void hash_key_random(struct hash_key *k);  /* getrandom(2) */
+void hash_key_random(struct hash_key *k); /* getrandom(2) */
 uint64_t hash_sip13(const struct hash_key *k, const void *p, size_t n);
-uint64_t hash_fixed(const void *p, size_t n);  /* SipHash under a constant key: stable over processes and runs;
-                                                  for identities, never for tables of hostile keys */
+/* SipHash under a constant key: stable over processes and runs; for identities, never for tables
+ * of hostile keys. */
+uint64_t hash_fixed(const void *p, size_t n);
+
 /* A map from byte strings to pointers. Keys are borrowed: they must outlive the map. */
 struct map {
     struct map_entry *e;
@@ -25,7 +27,8 @@ struct map_entry {
 
 int map_init(struct map *m, size_t expected);
 void map_fini(struct map *m);
-/* 0, or -ERR_EXIST (value untouched, the old one is in *ret_old if given), or -ERR_NOMEM. v must not be NULL. */
+/* 0, or -ERR_EXIST (value untouched, the old one is in *ret_old if given), or -ERR_NOMEM. v must
+ * not be NULL. */
 int map_put(struct map *m, struct slice k, void *v, void **ret_old);
 void *map_get(const struct map *m, struct slice k);
 

@@ -76,13 +76,13 @@ static size_t json_utf8(const unsigned char *p, size_t n)
     if (n < len)
         return 0;
     if (p[0] == 0xe0)
-        lo = 0xa0;  /* overlong */
+        lo = 0xa0; /* overlong */
     else if (p[0] == 0xed)
-        hi = 0x9f;  /* surrogates */
+        hi = 0x9f; /* surrogates */
     else if (p[0] == 0xf0)
-        lo = 0x90;  /* overlong */
+        lo = 0x90; /* overlong */
     else if (p[0] == 0xf4)
-        hi = 0x8f;  /* above U+10FFFF */
+        hi = 0x8f; /* above U+10FFFF */
     if (p[1] < lo || p[1] > hi)
         return 0;
     for (size_t i = 2; i < len; i++) {
@@ -120,7 +120,7 @@ static void json_control(struct buf *out, unsigned char c)
 
 void json_escape(struct buf *out, struct slice s)
 {
-    size_t plain = 0;  /* start of what can be copied as it is */
+    size_t plain = 0; /* start of what can be copied as it is */
     size_t i = 0;
     while (i < s.n) {
         unsigned char c = (unsigned char)s.p[i];

@@ -13,16 +13,16 @@ struct json {
 };
 
 void json_init(struct json *j, struct buf *out);
-void json_object(struct json *j);      /* { */
-void json_end_object(struct json *j);  /* } */
+void json_object(struct json *j);     /* { */
+void json_end_object(struct json *j); /* } */
 void json_array(struct json *j);
 void json_end_array(struct json *j);
 void json_key(struct json *j, const char *key);
-void json_str(struct json *j, struct slice s);  /* bytes that are not UTF-8 become U+FFFD */
-void json_cstr(struct json *j, const char *s);  /* NULL → null */
+void json_str(struct json *j, struct slice s); /* bytes that are not UTF-8 become U+FFFD */
+void json_cstr(struct json *j, const char *s); /* NULL → null */
 void json_u64(struct json *j, uint64_t v);
 void json_i64(struct json *j, int64_t v);
-void json_double(struct json *j, double v);     /* three decimals, never NaN */
+void json_double(struct json *j, double v); /* three decimals, never NaN */
 void json_bool(struct json *j, bool v);
 void json_null(struct json *j);
 /* key and value at once */

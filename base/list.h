@@ -9,7 +9,7 @@ struct list {
     struct list *next, *prev;
 };
 
-#define CONTAINER(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define CONTAINER(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 static inline void list_init(struct list *l)
 {
@@ -30,11 +30,11 @@ static inline void list_insert_between(struct list *n, struct list *prev, struct
     prev->next = n;
     next->prev = n;
 }
-static inline void list_push(struct list *head, struct list *n)  /* at the front */
+static inline void list_push(struct list *head, struct list *n) /* at the front */
 {
     list_insert_between(n, head, head->next);
 }
-static inline void list_append(struct list *head, struct list *n)  /* at the back */
+static inline void list_append(struct list *head, struct list *n) /* at the back */
 {
     list_insert_between(n, head->prev, head);
 }
@@ -47,10 +47,10 @@ static inline void list_remove(struct list *n)
     }
     n->next = n->prev = n;
 }
-#define LIST_FIRST(head, type, member) \
+#define LIST_FIRST(head, type, member)                                                             \
     (list_empty(head) ? NULL : CONTAINER((head)->next, type, member))
 #define LIST_EACH(it, head) for (struct list *it = (head)->next; it != (head); it = it->next)
-#define LIST_EACH_SAFE(it, tmp, head) \
+#define LIST_EACH_SAFE(it, tmp, head)                                                              \
     for (struct list *it = (head)->next, *tmp = it->next; it != (head); it = tmp, tmp = it->next)
 
 #endif

@@ -19,7 +19,7 @@
 enum log_level log_threshold = LOG_LV_NOTICE;
 
 static int log_out = 2;
-static int log_socket = -1;  /* a datagram socket towards syslog */
+static int log_socket = -1; /* a datagram socket towards syslog */
 static bool log_to_syslog;
 static char log_who[16] = "-";
 static char log_ident[33];
@@ -28,7 +28,8 @@ static char log_ident[33];
 static const struct {
     const char *name;
     int priority;
-} log_levels[] = {{"alert", 1}, {"error", 3}, {"warn", 4}, {"notice", 5}, {"info", 6}, {"debug", 7}};
+} log_levels[] = {{"alert", 1},  {"error", 3}, {"warn", 4},
+                  {"notice", 5}, {"info", 6},  {"debug", 7}};
 #define LOG_LEVELS (sizeof(log_levels) / sizeof(log_levels[0]))
 _Static_assert(LOG_LEVELS == LOG_LV_DEBUG + 1, "a row for each level");
 
@@ -108,7 +109,7 @@ const char *log_level_name(enum log_level lv)
 static size_t log_escape(char *room, size_t size, const char *text, size_t len)
 {
     static const char hex[] = "0123456789abcdef";
-    size_t n = 0, safe = 0;  /* safe: where an ellipsis still fits */
+    size_t n = 0, safe = 0; /* safe: where an ellipsis still fits */
     for (size_t i = 0; i < len; i++) {
         unsigned char c = (unsigned char)text[i];
         bool plain = c >= 0x20 && c < 0x7f;
@@ -137,7 +138,7 @@ static void log_send(const char *line, size_t n)
     for (int attempt = 0; attempt < 2; attempt++) {
         if (log_socket >= 0 && send(log_socket, line, n, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0)
             return;
-        /* A full queue loses the line rather than time; a restarted syslog daemon is found again. */
+        /* A full queue loses the line rather than time; a new syslog daemon is found again. */
         if (log_socket >= 0 && (errno == EAGAIN || errno == ENOBUFS || errno == EMSGSIZE))
             return;
         if (log_connect() < 0)
@@ -162,16 +163,15 @@ static size_t log_prefix(char *room, size_t size, enum log_level lv)
     } else {
         gmtime_r(&ts.tv_sec, &tm);
         n = snprintf(room, size, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ %s %d [%s] ",
-                     tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min,
-                     tm.tm_sec, (int)(ts.tv_nsec / 1000000), log_level_name(lv), (int)getpid(),
-                     log_who);
+                     tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
+                     (int)(ts.tv_nsec / 1000000), log_level_name(lv), (int)getpid(), log_who);
     }
     return n > 0 ? (size_t)n : 0;
 }
 
 void log_line(enum log_level lv, const char *event, const char *fmt, ...)
 {
-    int saved = errno;  /* callers log in the middle of error paths */
+    int saved = errno; /* callers log in the middle of error paths */
     char text[LOG_LINE_MAX], line[LOG_LINE_MAX];
     if ((size_t)lv >= LOG_LEVELS)
         lv = LOG_LV_ALERT;

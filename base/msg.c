@@ -33,7 +33,7 @@ static int msg_error(void)
     switch (errno) {
     case EAGAIN:
     case ENOBUFS:
-    case ETOOMANYREFS:  /* descriptors in flight: over when the peer has read */
+    case ETOOMANYREFS: /* descriptors in flight: over when the peer has read */
         return -ERR_AGAIN;
     case EPIPE:
     case ECONNRESET:
@@ -50,7 +50,7 @@ int msg_send(int fd, uint32_t type, const void *payload, size_t len, const int *
         return -ERR_INVAL;
     struct msg_head head = {type, (uint32_t)len};
     struct iovec iov[2] = {{&head, sizeof(head)}, {NULL, len}};
-    memcpy(&iov[1].iov_base, &payload, sizeof(payload));  /* an iovec has no const */
+    memcpy(&iov[1].iov_base, &payload, sizeof(payload)); /* an iovec has no const */
     struct msghdr h = {.msg_iov = iov, .msg_iovlen = len > 0 ? 2 : 1};
     union msg_control control;
     if (nfds > 0) {

@@ -10,13 +10,13 @@
 
 struct msg {
     uint32_t type;
-    uint32_t len;                    /* payload bytes */
+    uint32_t len; /* payload bytes */
     int nfds;
-    int fds[MSG_MAX_FDS];            /* received fds are the caller's to close; CLOEXEC */
+    int fds[MSG_MAX_FDS]; /* received fds are the caller's to close; CLOEXEC */
     unsigned char payload[MSG_MAX_PAYLOAD];
 };
 
-int msg_pair(int ret_fd[2]);         /* non-blocking, CLOEXEC */
+int msg_pair(int ret_fd[2]); /* non-blocking, CLOEXEC */
 /* 0, -ERR_AGAIN, -ERR_EOF (peer gone), -ERR_SYS. Fds stay the caller's. */
 int msg_send(int fd, uint32_t type, const void *payload, size_t len, const int *fds, int nfds);
 /* 0 and *m filled, -ERR_AGAIN, -ERR_EOF, -ERR_PROTO (truncated or short: fds were closed). */

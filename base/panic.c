@@ -23,8 +23,11 @@ struct panic_module {
 static const struct {
     int number;
     const char *name;
-} panic_signals[] = {{SIGSEGV, "SIGSEGV"}, {SIGBUS, "SIGBUS"}, {SIGFPE, "SIGFPE"},
-                     {SIGILL, "SIGILL"},   {SIGABRT, "SIGABRT"}};
+} panic_signals[] = {{SIGSEGV, "SIGSEGV"},
+                     {SIGBUS, "SIGBUS"},
+                     {SIGFPE, "SIGFPE"},
+                     {SIGILL, "SIGILL"},
+                     {SIGABRT, "SIGABRT"}};
 #define PANIC_SIGNALS (sizeof(panic_signals) / sizeof(panic_signals[0]))
 
 static char *panic_record;

@@ -5,10 +5,10 @@
 #include <stddef.h>
 
 /* An invariant that must hold: checked in every build, ends the process with a record. */
-#define MUST(cond) \
-    do { \
-        if (__builtin_expect(!(cond), 0)) \
-            panic_fail(#cond, __FILE__, __LINE__, __func__); \
+#define MUST(cond)                                                                                 \
+    do {                                                                                           \
+        if (__builtin_expect(!(cond), 0))                                                          \
+            panic_fail(#cond, __FILE__, __LINE__, __func__);                                       \
     } while (0)
 /* For hot paths: checked in debug and sanitized builds only. */
 #ifdef RPD_DEBUG
@@ -17,11 +17,13 @@
 #define DEBUG_MUST(cond) ((void)sizeof(!(cond)))
 #endif
 
-/* The record is text in memory of the caller (a slot in the segment), at most n bytes, NUL-terminated.
- * NULL = stderr only. Handlers for SEGV, BUS, FPE, ILL, ABRT write signal, address, backtrace, context. */
+/* The record is text in memory of the caller (a slot in the segment), at most n bytes,
+ * NUL-terminated. NULL = stderr only. Handlers for SEGV, BUS, FPE, ILL, ABRT write signal, address,
+ * backtrace, context. */
 void panic_attach(char *record, size_t n);
 void panic_install(void);
-/* A short text about what is being done, included in the record ("stream 17 step fetch"); static or long-lived. */
+/* A short text about what is being done, included in the record ("stream 17 step fetch"); static or
+ * long-lived. */
 void panic_context(const char *what);
 _Noreturn void panic_fail(const char *cond, const char *file, int line, const char *func);
 

@@ -7,19 +7,19 @@
 
 #include <stdlib.h>
 
-#define POOL_SLAB_MIN   ((size_t)16 * 1024)
-#define POOL_SLAB_MAX   ((size_t)256 * 1024)
-#define POOL_PER_SLAB   8
+#define POOL_SLAB_MIN ((size_t)16 * 1024)
+#define POOL_SLAB_MAX ((size_t)256 * 1024)
+#define POOL_PER_SLAB 8
 /* One malloc header fits between two slabs, so that glibc packs aligned slabs without gaps. */
-#define POOL_SLAB_TAIL  ((size_t)16)
+#define POOL_SLAB_TAIL ((size_t)16)
 
 /* Head of a slab; found from an object by masking its address. Objects follow at 64 bytes. */
 struct pool_slab {
-    struct pool_slab *next, *prev;  /* in pool.partial */
+    struct pool_slab *next, *prev; /* in pool.partial */
     struct pool *pool;
-    void *free;        /* freed objects, linked through their first word */
-    uint32_t used;     /* objects handed out */
-    uint32_t touched;  /* objects handed out at least once; the rest was never written */
+    void *free;       /* freed objects, linked through their first word */
+    uint32_t used;    /* objects handed out */
+    uint32_t touched; /* objects handed out at least once; the rest was never written */
 };
 #define POOL_HEAD ((size_t)64)
 _Static_assert(sizeof(struct pool_slab) <= POOL_HEAD, "the head must not reach the objects");
@@ -149,7 +149,7 @@ void pool_put(struct pool *p, void *obj)
         return;
     struct pool_slab *s = (void *)((char *)obj - ((uintptr_t)obj & (p->slab_size - 1)));
     MUST(s->pool == p && s->used > 0);
-    MUST(!ASAN_IS_POISONED(obj));  /* put back twice */
+    MUST(!ASAN_IS_POISONED(obj)); /* put back twice */
     *(void **)obj = s->free;
     s->free = obj;
     ASAN_POISON(obj, p->size);

@@ -34,7 +34,7 @@ extern char **environ;
 /* The area of argv and environ that titles are written into. */
 static char *proc_title_area;
 static size_t proc_title_size;
-static char **proc_environ;  /* our copy stays known after setenv(3) has moved on to its own */
+static char **proc_environ; /* our copy stays known after setenv(3) has moved on to its own */
 
 /* The affinity mask at the first look: pinning narrows the process's own. */
 static cpu_set_t proc_cpus[PROC_CPU_SETS];
@@ -67,7 +67,8 @@ static struct slice proc_read(const char *path, char *room, size_t size)
     return slice_of(room, (size_t)n);
 }
 
-/* Calls fn with the text of `file` of a cgroup and of each of its parents; the least answer but 0. */
+/* Calls fn with the text of `file` of a cgroup and of each of its parents; the least answer that
+ * is not 0. */
 static uint64_t proc_cgroup_min(const char *root, const char *path, const char *file,
                                 uint64_t (*fn)(struct slice text))
 {
@@ -145,8 +146,8 @@ int proc_cpu_count(void)
     char path[PROC_PATH_MAX];
     proc_read_cpus();
     int cpus = CPU_COUNT_S(sizeof(proc_cpus), proc_cpus);
-    uint64_t quota = proc_own_cgroup(path, sizeof(path)) ? proc_cgroup_cpus(PROC_CGROUP_ROOT, path)
-                                                         : 0;
+    uint64_t quota =
+        proc_own_cgroup(path, sizeof(path)) ? proc_cgroup_cpus(PROC_CGROUP_ROOT, path) : 0;
     if (quota > 0 && quota < (uint64_t)cpus)
         cpus = (int)quota;
     return cpus > 0 ? cpus : 1;
@@ -157,9 +158,8 @@ uint64_t proc_memory_limit(void)
     char path[PROC_PATH_MAX];
     long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
     uint64_t bytes = pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size : UINT64_MAX;
-    uint64_t limit = proc_own_cgroup(path, sizeof(path))
-                         ? proc_cgroup_memory(PROC_CGROUP_ROOT, path)
-                         : 0;
+    uint64_t limit =
+        proc_own_cgroup(path, sizeof(path)) ? proc_cgroup_memory(PROC_CGROUP_ROOT, path) : 0;
     return limit > 0 && limit < bytes ? limit : bytes;
 }
 
@@ -340,7 +340,7 @@ int proc_daemonize(int *ret_verdict_fd)
     /* A pipe in use, a socket in kind: a starter that is gone must not raise SIGPIPE here. */
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
         return -ERR_SYS;
-    fflush(NULL);  /* or each process would write what is buffered */
+    fflush(NULL); /* or each process would write what is buffered */
     pid_t child = fork();
     if (child < 0) {
         close(fds[0]);
@@ -386,13 +386,13 @@ int proc_sd_notify(const char *state)
         return -ERR_SYS;
     memcpy(un.sun_path, path, n);
     if (path[0] == '@')
-        un.sun_path[0] = '\0';  /* the abstract namespace */
+        un.sun_path[0] = '\0'; /* the abstract namespace */
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -ERR_SYS;
-    ssize_t sent = sendto(fd, state, strlen(state), MSG_NOSIGNAL | MSG_DONTWAIT,
-                          (const struct sockaddr *)&un,
-                          (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n));
+    ssize_t sent =
+        sendto(fd, state, strlen(state), MSG_NOSIGNAL | MSG_DONTWAIT, (const struct sockaddr *)&un,
+               (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n));
     close(fd);
     return sent < 0 ? -ERR_SYS : 1;
 }
@@ -411,7 +411,7 @@ void proc_init_title(int argc, char **argv)
         if (*e == end)
             end += strlen(*e) + 1;
     }
-    /* Copies first: afterwards nothing may point into the area. They live as long as the process. */
+    /* Copies first: afterwards nothing may point into the area. They live as long as we do. */
     size_t count = 0;
     while (environ && environ[count])
         count++;

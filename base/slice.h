@@ -29,11 +29,12 @@ static inline bool slice_eq(struct slice a, struct slice b)
 {
     return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
 }
-bool slice_eq_ci(struct slice a, struct slice b);        /* ASCII case-insensitive */
+bool slice_eq_ci(struct slice a, struct slice b); /* ASCII case-insensitive */
 bool slice_starts(struct slice s, struct slice prefix);
 bool slice_ends(struct slice s, struct slice suffix);
-int slice_cmp(struct slice a, struct slice b);           /* memcmp order, shorter first */
-struct slice slice_trim(struct slice s);                 /* strips SP and HTAB at both ends (RFC 9110 OWS) */
+int slice_cmp(struct slice a, struct slice b); /* memcmp order, shorter first */
+/* Strips SP and HTAB at both ends (RFC 9110 OWS) */
+struct slice slice_trim(struct slice s);
 /* Index of byte c, or -1. */
 ptrdiff_t slice_chr(struct slice s, char c);
 /* Cuts the first element of a list separated by `sep` off *rest (OWS trimmed, empty ones skipped).

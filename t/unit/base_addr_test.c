@@ -27,12 +27,36 @@ static void test_parse(void)
     parses("[::]:443", "[::]:443");
     parses("[::ffff:10.0.0.1]:1", "[::ffff:10.0.0.1]:1");
     parses("unix:/run/x.sock", "unix:/run/x.sock");
-    static const char *const bad[] = {
-        "", ":", "80", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:080", "1.2.3:80",
-        "127.0.0.01:80", "1.2.3.4.5:80", "256.1.1.1:80", "1.2.3.4:-1", "1.2.3.4:+1", "1.2.3.4: 1",
-        "localhost:80", "::1:80", "[::1]", "[::1]80", "[::1:80", "[1.2.3.4]:80", "[]:80",
-        "[fe80::1%lo]:80", "[::1]]:80", "0x7f.1:80", " 1.2.3.4:80", "**:80", "unix:", "unix:x",
-        "1.2.3.4:80:90", "1.2.3.4:99999999999999999999"};
+    static const char *const bad[] = {"",
+                                      ":",
+                                      "80",
+                                      "127.0.0.1",
+                                      "127.0.0.1:",
+                                      "127.0.0.1:65536",
+                                      "127.0.0.1:080",
+                                      "1.2.3:80",
+                                      "127.0.0.01:80",
+                                      "1.2.3.4.5:80",
+                                      "256.1.1.1:80",
+                                      "1.2.3.4:-1",
+                                      "1.2.3.4:+1",
+                                      "1.2.3.4: 1",
+                                      "localhost:80",
+                                      "::1:80",
+                                      "[::1]",
+                                      "[::1]80",
+                                      "[::1:80",
+                                      "[1.2.3.4]:80",
+                                      "[]:80",
+                                      "[fe80::1%lo]:80",
+                                      "[::1]]:80",
+                                      "0x7f.1:80",
+                                      " 1.2.3.4:80",
+                                      "**:80",
+                                      "unix:",
+                                      "unix:x",
+                                      "1.2.3.4:80:90",
+                                      "1.2.3.4:99999999999999999999"};
     struct addr_any a;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         tap_is_int(addr_parse(slice_str(bad[i]), &a), -ERR_INVAL, "'%s' is refused", bad[i]);
@@ -56,8 +80,9 @@ static void test_split(void)
     tap_is_int(addr_split(SLICE("[::1]:81"), &name, &port), 0, "an IPv6 literal");
     tap_is_str(name, "::1", "without its brackets");
     tap_is_int(addr_split(SLICE("10.0.0.1:82"), &name, &port), 0, "an IPv4 literal");
-    static const char *const bad[] = {"app", "app:", ":80", "app:0", "a b:80", "a:b:80", "a/b:80",
-                                      "[x]:80", "-a:80", ".a:80", "app:70000", "a@b:80", "\xc3:80"};
+    static const char *const bad[] = {"app",       "app:",   ":80",    "app:0", "a b:80",
+                                      "a:b:80",    "a/b:80", "[x]:80", "-a:80", ".a:80",
+                                      "app:70000", "a@b:80", "\xc3:80"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         tap_is_int(addr_split(slice_str(bad[i]), &name, &port), -ERR_INVAL, "'%s' is refused",
                    bad[i]);
@@ -82,7 +107,8 @@ static void test_cidr(void)
     tap_ok(!matches("::/0", "::ffff:1.2.3.4"), "mapped is IPv4");
     tap_ok(matches("1.2.3.4", "::ffff:1.2.3.4") && !matches("1.2.3.4", "1.2.3.5"), "one host");
     tap_ok(matches("::ffff:1.2.3.0/120", "1.2.3.9"), "a mapped range is IPv4");
-    tap_ok(matches("2001:db8::/33", "2001:db8:7fff::") && !matches("2001:db8::/33", "2001:db8:8000::"),
+    tap_ok(matches("2001:db8::/33", "2001:db8:7fff::") &&
+               !matches("2001:db8::/33", "2001:db8:8000::"),
            "/33");
     tap_ok(matches("::1", "::1") && !matches("::1", "::2"), "one IPv6 host");
     struct cidr c[2];
@@ -93,9 +119,11 @@ static void test_cidr(void)
     tap_is_int(cidr_parse(SLICE("127.0.0.0/8"), &c[1]), 0, "two ranges");
     addr_parse_ip(SLICE("127.0.0.1"), &a);
     tap_ok(cidr_match_any(c, 2, &a.sa) && !cidr_match_any(c, 1, &a.sa) &&
-               !cidr_match_any(c, 0, &a.sa), "any of some");
-    static const char *const bad[] = {"", "10.0.0.1/8", "10.0.0.0/33", "::/129", "10.0.0.0/", "/8",
-                                      "10.0.0.0/08", "10.0.0.0/-1", "::1/64", "x", "10.0.0.0/8/8"};
+               !cidr_match_any(c, 0, &a.sa),
+           "any of some");
+    static const char *const bad[] = {"",          "10.0.0.1/8", "10.0.0.0/33", "::/129",
+                                      "10.0.0.0/", "/8",         "10.0.0.0/08", "10.0.0.0/-1",
+                                      "::1/64",    "x",          "10.0.0.0/8/8"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         tap_is_int(cidr_parse(slice_str(bad[i]), &c[0]), -ERR_INVAL, "'%s' is refused", bad[i]);
 }
@@ -104,7 +132,8 @@ static void test_print(void)
 {
     union addr a;
     char out[64];
-    static const char *const same[] = {"0.0.0.0", "9.10.99.100", "255.200.1.0", "::", "2001:db8::1"};
+    static const char *const same[] = {"0.0.0.0", "9.10.99.100", "255.200.1.0",
+                                       "::", "2001:db8::1"};
     for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); i++) {
         tap_is_int(addr_parse_ip(slice_str(same[i]), &a), 0, "address %zu parses", i);
         tap_is_str(slice_of(out, addr_fmt_ip(out, &a.sa)), same[i], "and prints");
@@ -113,8 +142,8 @@ static void test_print(void)
     tap_is_str(slice_of(out, addr_fmt_ip(out, &a.sa)), "1.2.3.4", "mapped prints as IPv4");
     struct sockaddr_un un = {.sun_family = AF_UNIX};
     char text[128];
-    tap_is_str(slice_of(text, addr_fmt(text, (const void *)&un, sizeof(sa_family_t))), "unix:",
-               "an unnamed unix peer");
+    tap_is_str(slice_of(text, addr_fmt(text, (const void *)&un, sizeof(sa_family_t))),
+               "unix:", "an unnamed unix peer");
     struct addr_any x, y;
     addr_parse(SLICE("[::1]:80"), &x);
     addr_parse(SLICE("[::1]:80"), &y);

@@ -61,7 +61,7 @@ static void test_growth(void)
 static void test_limit(void)
 {
     struct arena a;
-    volatile size_t absurd = SIZE_MAX;  /* compilers warn of such constants */
+    volatile size_t absurd = SIZE_MAX; /* compilers warn of such constants */
     arena_init(&a, NULL, 0, 10000);
     size_t got = 0;
     while (arena_alloc(&a, 64))

@@ -43,8 +43,7 @@ int main(void)
     for (size_t i = 0; stamp && pattern[i]; i++)
         stamp = pattern[i] == 'd' ? isdigit((unsigned char)line.p[i]) : line.p[i] == pattern[i];
     tap_ok(stamp, "a time stamp in UTC with milliseconds");
-    snprintf(want, sizeof(want), "notice %d [w3] test_event: hello 5\n",
-             (int)getpid());
+    snprintf(want, sizeof(want), "notice %d [w3] test_event: hello 5\n", (int)getpid());
     tap_is_str(rest(line), want, "the rest of the line");
 
     LOG_INFO("quiet", "x");
@@ -75,7 +74,8 @@ int main(void)
            "no other names");
     for (int i = LOG_LV_ALERT; i <= LOG_LV_DEBUG; i++) {
         tap_ok(log_level_parse(slice_str(log_level_name((enum log_level)i)), &lv) == 0 &&
-                   (int)lv == i, "level %d reparses", i);
+                   (int)lv == i,
+               "level %d reparses", i);
     }
 
     /* A log nobody reads must not block: the queue is filled up, then written to. */

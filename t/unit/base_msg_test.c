@@ -34,7 +34,8 @@ static void test_plain(void)
         big[i] = (unsigned char)(i % 251);
     tap_is_int(msg_send(fd[0], 9, big, MSG_MAX_PAYLOAD, NULL, 0), 0, "the largest");
     tap_ok(msg_recv(fd[1], &m) == 0 && m.len == MSG_MAX_PAYLOAD &&
-               memcmp(m.payload, big, MSG_MAX_PAYLOAD) == 0, "arrives");
+               memcmp(m.payload, big, MSG_MAX_PAYLOAD) == 0,
+           "arrives");
     tap_is_int(msg_send(fd[0], 9, big, sizeof(big), NULL, 0), -ERR_INVAL, "one byte more");
     int rc = 0, sent = 0;
     for (; sent < 100000 && rc == 0; sent++)

@@ -77,8 +77,8 @@ static void test_durations(void)
     refuses(num_duration, "213503982335d", -ERR_RANGE);
     refuses(num_duration, "213503982334d25h", -ERR_RANGE);
     refuses(num_duration, "99999999999999999999s", -ERR_RANGE);
-    const char *const bad[] = {"",   "5",    "00",    "s",     "1w",   "1S",  "1 s", "-1s", "1.5s",
-                               "1s5", "1m1h", "5s5s", "1ms1s", "1sms", "1y", "0 "};
+    const char *const bad[] = {"",     "5",   "00",   "s",    "1w",    "1S",   "1 s", "-1s",
+                               "1.5s", "1s5", "1m1h", "5s5s", "1ms1s", "1sms", "1y",  "0 "};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         refuses(num_duration, bad[i], -ERR_INVAL);
 }
@@ -138,8 +138,8 @@ static void test_printers(void)
             v &= ~(uint64_t)0xfffff;
         sizes = sizes && num_size(slice_of(out, num_fmt_size(out, v)), &back) == 0 && back == v;
         back = ~v;
-        times = times && num_duration(slice_of(out, num_fmt_duration(out, v)), &back) == 0 &&
-                back == v;
+        times =
+            times && num_duration(slice_of(out, num_fmt_duration(out, v)), &back) == 0 && back == v;
     }
     tap_ok(sizes, "20000 sizes reparse");
     tap_ok(times, "20000 durations reparse");

@@ -106,7 +106,8 @@ int main(void)
     tap_ok(has("signal SIGSEGV address ") && has("frame 2 "), "leaves a record as well");
 
     run(die_assert, 40);
-    tap_ok(record[39] == '\0' && strlen(record) == 39 && record[40] == 'Z', "a small record is cut");
+    tap_ok(record[39] == '\0' && strlen(record) == 39 && record[40] == 'Z',
+           "a small record is cut");
     run(die_assert, 0);
     tap_ok(record[0] == 'Z', "no record, no write");
     return tap_done();

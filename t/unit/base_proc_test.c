@@ -137,7 +137,7 @@ static void test_pidfile(void)
         tap_is_int(proc_pidfile(path_of("link"), NULL), -ERR_SYS, "a link is not followed");
 }
 
-static int report[2];  /* the daemons' way to reach the test */
+static int report[2]; /* the daemons' way to reach the test */
 
 /* The starter's exit status is the verdict; the daemon tells about itself through the pipe. */
 static int daemon_child(int verdict)
@@ -175,7 +175,8 @@ static void test_daemon(void)
         tap_bail("pipe");
     tap_is_int(run(daemon_good), 0, "the starter exits with a good verdict");
     tap_ok(read(report[0], who, sizeof(who)) == sizeof(who) && who[0] != who[1] &&
-               who[1] != getsid(0), "the daemon is in a session it does not lead");
+               who[1] != getsid(0),
+           "the daemon is in a session it does not lead");
     tap_is_int(run(daemon_bad), 3, "a bad verdict");
     tap_ok(read(report[0], who, sizeof(who)) == sizeof(who), "was given");
     tap_is_int(run(daemon_dies), 1, "no verdict is a failure");
@@ -246,9 +247,11 @@ int main(int argc, char **argv)
     tap_ok(proc_close_on_exec(fd, true) == 0 && (fcntl(fd, F_GETFD) & FD_CLOEXEC) &&
                proc_close_on_exec(fd, false) == 0 && !(fcntl(fd, F_GETFD) & FD_CLOEXEC) &&
                proc_nonblock(fd) == 0 && (fcntl(fd, F_GETFL) & O_NONBLOCK) &&
-               proc_nonblock(-1) == -ERR_SYS, "descriptor flags");
-    static const char *const made[] = {"a/b/cpu.max", "a/b/memory.max", "a/b", "a/cpu.max",
-                                       "a/memory.max", "a", "pid", "link", "notify", "."};
+               proc_nonblock(-1) == -ERR_SYS,
+           "descriptor flags");
+    static const char *const made[] = {
+        "a/b/cpu.max", "a/b/memory.max", "a/b",    "a/cpu.max", "a/memory.max", "a",
+        "pid",         "link",           "notify", "."};
     for (size_t i = 0; i < sizeof(made) / sizeof(made[0]); i++)
         remove(path_of(made[i]));
     rmdir(dir);

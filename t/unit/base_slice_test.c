@@ -12,7 +12,7 @@ static int list_sum(struct list *head)
 {
     int digits = 0;
     LIST_EACH(it, head)
-        digits = digits * 10 + CONTAINER(it, struct node, link)->value;
+    digits = digits * 10 + CONTAINER(it, struct node, link)->value;
     return digits;
 }
 
@@ -32,7 +32,7 @@ static void test_list(void)
     list_remove(&n[0].link);
     tap_is_int(list_sum(&head), 324, "remove from the middle");
     LIST_EACH_SAFE(it, tmp, &head)
-        list_remove(it);
+    list_remove(it);
     tap_ok(list_empty(&head), "removing while walking");
 }
 

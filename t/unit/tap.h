@@ -14,8 +14,8 @@ static int tap_count_ TAP_UNUSED;
 static int tap_failed_ TAP_UNUSED;
 
 /* A '#' in a name would start a directive, so it is masked. */
-__attribute__((format(printf, 4, 0)))
-static TAP_UNUSED void tap_line_(bool ok, const char *file, int line, const char *fmt, va_list ap)
+__attribute__((format(printf, 4, 0))) static TAP_UNUSED void
+tap_line_(bool ok, const char *file, int line, const char *fmt, va_list ap)
 {
     char name[256];
     if (vsnprintf(name, sizeof(name), fmt, ap) < 0)
@@ -33,8 +33,8 @@ static TAP_UNUSED void tap_line_(bool ok, const char *file, int line, const char
     fflush(stdout);
 }
 
-__attribute__((format(printf, 4, 5)))
-static TAP_UNUSED bool tap_ok_(bool ok, const char *file, int line, const char *fmt, ...)
+__attribute__((format(printf, 4, 5))) static TAP_UNUSED bool tap_ok_(bool ok, const char *file,
+                                                                     int line, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
@@ -43,9 +43,8 @@ static TAP_UNUSED bool tap_ok_(bool ok, const char *file, int line, const char *
     return ok;
 }
 
-__attribute__((format(printf, 5, 6)))
-static TAP_UNUSED bool tap_is_int_(long long got, long long want, const char *file, int line,
-                                   const char *fmt, ...)
+__attribute__((format(printf, 5, 6))) static TAP_UNUSED bool
+tap_is_int_(long long got, long long want, const char *file, int line, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
@@ -69,9 +68,8 @@ static TAP_UNUSED void tap_show_(const char *label, struct slice s)
     putchar('\n');
 }
 
-__attribute__((format(printf, 5, 6)))
-static TAP_UNUSED bool tap_is_slice_(struct slice got, struct slice want, const char *file,
-                                     int line, const char *fmt, ...)
+__attribute__((format(printf, 5, 6))) static TAP_UNUSED bool
+tap_is_slice_(struct slice got, struct slice want, const char *file, int line, const char *fmt, ...)
 {
     bool ok = slice_eq(got, want);
     va_list ap;
@@ -96,13 +94,13 @@ static TAP_UNUSED int tap_done(void)
 }
 
 /* Ends the test at once: for a set-up step that must work. */
-#define tap_bail(...) \
-    do { \
-        printf("Bail out! "); \
-        printf(__VA_ARGS__); \
-        printf("\n"); \
-        fflush(stdout); \
-        exit(99); \
+#define tap_bail(...)                                                                              \
+    do {                                                                                           \
+        printf("Bail out! ");                                                                      \
+        printf(__VA_ARGS__);                                                                       \
+        printf("\n");                                                                              \
+        fflush(stdout);                                                                            \
+        exit(99);                                                                                  \
     } while (0)
 
 static TAP_UNUSED int tap_skip_all(const char *why)
@@ -113,11 +111,10 @@ static TAP_UNUSED int tap_skip_all(const char *why)
 
 /* Each returns whether it passed, and takes a printf-style name. */
 #define tap_ok(cond, ...) tap_ok_((cond) ? true : false, __FILE__, __LINE__, __VA_ARGS__)
-#define tap_is_int(got, want, ...) \
+#define tap_is_int(got, want, ...)                                                                 \
     tap_is_int_((long long)(got), (long long)(want), __FILE__, __LINE__, __VA_ARGS__)
-#define tap_is_slice(got, want, ...) \
-    tap_is_slice_((got), (want), __FILE__, __LINE__, __VA_ARGS__)
-#define tap_is_str(got_slice, want, ...) \
+#define tap_is_slice(got, want, ...) tap_is_slice_((got), (want), __FILE__, __LINE__, __VA_ARGS__)
+#define tap_is_str(got_slice, want, ...)                                                           \
     tap_is_slice_((got_slice), slice_str(want), __FILE__, __LINE__, __VA_ARGS__)
 
 #endif
