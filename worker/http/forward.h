@@ -27,14 +27,18 @@ struct forward_request {
     enum http_framing framing;    /* how the body will be sent: NONE, LENGTH, CHUNKED */
     uint64_t content_length;
     bool drop_expect;             /* the 100-continue was answered here */
+    struct slice real_ip;         /* what X-Real-IP says: the address a trusted chain conveys; .p NULL = client_ip, unless trusted
+                                   * and the field was sent */
 };
 /* Drops hop-by-hop and nominated fields and what the proxy writes itself; keeps order and spelling of the rest.
- * Max-Forwards is left to the caller. Via loops are the caller's to find: forward_via_loops(). */
+ * Host is always written, first; empty when there is no authority (HTTP/1.0) and f->host is not given. Via says the version
+ * received. Nothing in f is checked for CR or LF: that is its origin's job. Overflow: see o. Max-Forwards is left to the caller. Via loops are the caller's to find: forward_via_loops(). */
 void forward_request_head(struct head_out *o, const struct http_request *r, const struct forward_request *f);
-/* Number of times our own pseudonym stands in Via. */
+/* Number of times our own pseudonym, "rpd", stands in Via. */
 unsigned forward_via_count(const struct http_request *r);
 /* The address a trusted chain conveys: walks X-Forwarded-For (or Forwarded) from the right past trusted addresses.
- * false when there is none; *ret points into the request. */
+ * false when there is none; *ret points into the request
+ * (brackets and port removed). An entry that is no address ends the walk. Call only when the peer itself is trusted. */
 struct cidr;
 bool forward_client_of(const struct http_request *r, const struct cidr *trusted, size_t ntrusted, struct slice *ret_ip);
 
@@ -49,7 +53,8 @@ struct forward_response {
     bool upgrade;                 /* 101: Connection: upgrade and Upgrade kept */
     struct slice request_id;      /* .p NULL = none */
 };
-/* Status line is HTTP/1.1 always (RFC 9112 2.3). Adds Date when the origin sent none. */
+/* Status line is HTTP/1.1 always (RFC 9112 2.3); the origin's reason is kept with its status. Adds Date when the origin sent none
+ * (not to 1xx; date empty = never). */
 void forward_response_head(struct head_out *o, const struct http_response *r, const struct forward_response *f, struct slice date);
 
 #endif

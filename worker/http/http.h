@@ -24,16 +24,28 @@ enum http_field_id {
 struct http_field {
     struct slice name, value;   /* as received; value without surrounding OWS */
     uint8_t id;                 /* enum http_field_id */
-    uint8_t flags;              /* of the table, or FIELD_NOMINATED */
+    uint8_t flags;              /* of the table, or FIELD_NOMINATED; an unknown name that reads like one of the table once "_" is
+                                 * taken for "-" (CGI does that) is FIELD_OWN or FIELD_HOP when that one is written by the proxy */
 };
 uint8_t http_field_id_of(struct slice name);               /* any case; one comparison at most after a hash on length and bytes */
 uint8_t http_field_flags(uint8_t id);
 bool http_is_token(struct slice s);
 extern const unsigned char http_class[256];                /* bit 0 tchar, bit 1 field-value byte, bit 2 URI byte, bit 3 host byte */
+enum {
+    HTTP_CLASS_TOKEN = 1,       /* tchar (RFC 9110 5.6.2) */
+    HTTP_CLASS_VALUE = 2,       /* HTAB, SP, VCHAR, obs-text */
+    HTTP_CLASS_URI = 4,         /* what a request target may hold: no SP, control byte, DEL, "#"; raw 0x80 and above pass */
+    HTTP_CLASS_HOST = 8,        /* reg-name without "%" and ",", which servers read differently */
+    HTTP_CLASS_UNRESERVED = 16  /* RFC 3986 2.3 */
+};
+static inline bool http_is(char c, unsigned char classes)
+{
+    return (http_class[(unsigned char)c] & classes) != 0;
+}
 
 enum http_framing {
     HTTP_BODY_NONE,     /* no body at all */
-    HTTP_BODY_LENGTH,   /* content_length bytes */
+    HTTP_BODY_LENGTH,   /* content_length bytes; 0 when "Content-Length: 0" was sent */
     HTTP_BODY_CHUNKED,
     HTTP_BODY_CLOSE     /* answers only: until the connection closes */
 };
@@ -48,7 +60,8 @@ struct http_request {
     struct slice path;          /* "/a/b" as received (percent-encoding kept); "*" for asterisk form */
     struct slice query;         /* without "?"; .p NULL when there is none */
     bool has_query;
-    struct slice host;          /* host without port, as received; from the absolute form when that is used (RFC 9112 3.2.2) */
+    struct slice host;          /* host without port, as received ("[::1]" with its brackets; "" when HTTP/1.0 had none); from the
+                                 * absolute form when that is used (RFC 9112 3.2.2) */
     struct slice authority;     /* host[:port] as it will be forwarded */
     uint16_t port;              /* 0 = none given */
     uint8_t minor;              /* HTTP/1.minor; 0 or 1 */

@@ -1,0 +1,397 @@
+/* Writes the heads that go on: one pass of copies over the parsed fields, then what the proxy says itself. */
+#include "worker/http/forward.h"
+
+#include "base/addr.h"
+#include "base/num.h"
+
+#define FORWARD_PSEUDONYM "rpd"
+#define FORWARD_CHAIN_MAX 64u   /* hops looked at in X-Forwarded-For, counted from the nearest */
+#define BIT(id)           ((uint64_t)1 << FIELD_##id)
+
+static inline void out_bytes(struct head_out *o, const char *p, size_t n)
+{
+    if (__builtin_expect(n > o->cap - o->n, 0)) {
+        o->overflow = true;
+        return;
+    }
+    if (n > 0)
+        memcpy(o->p + o->n, p, n);
+    o->n += n;
+}
+/* The size of a literal is known, so its copy becomes a store or two. */
+#define out_lit(o, literal) out_bytes((o), "" literal, sizeof(literal) - 1)
+
+static inline void out_slice(struct head_out *o, struct slice s)
+{
+    out_bytes(o, s.p, s.n);
+}
+
+/* A field as it came: where ": " stands between name and value the three are one copy. */
+static inline void out_field(struct head_out *o, const struct http_field *f)
+{
+    if (f->value.p == f->name.p + f->name.n + 2 && f->value.p[-2] == ':' && f->value.p[-1] == ' ') {
+        out_bytes(o, f->name.p, f->name.n + 2 + f->value.n);
+    } else {
+        out_slice(o, f->name);
+        out_lit(o, ": ");
+        out_slice(o, f->value);
+    }
+    out_lit(o, "\r\n");
+}
+
+static void out_u64(struct head_out *o, uint64_t v)
+{
+    char text[32];
+    out_bytes(o, text, num_fmt_u64(text, v));
+}
+
+void head_add(struct head_out *o, struct slice s)
+{
+    out_slice(o, s);
+}
+
+void head_field(struct head_out *o, struct slice name, struct slice value)
+{
+    out_slice(o, name);
+    out_lit(o, ": ");
+    out_slice(o, value);
+    out_lit(o, "\r\n");
+}
+
+/* Values of all fields of this id, joined by ", "; whether there was one. */
+static bool out_joined(struct head_out *o, const struct http_field *field, size_t n, enum http_field_id id)
+{
+    bool any = false;
+    for (size_t i = 0; i < n; i++) {
+        if (field[i].id != id || field[i].value.n == 0)
+            continue;
+        if (any)
+            out_lit(o, ", ");
+        out_slice(o, field[i].value);
+        any = true;
+    }
+    return any;
+}
+
+static void out_via(struct head_out *o, const struct http_field *field, size_t n, bool present, uint8_t minor)
+{
+    out_lit(o, "Via: ");
+    if (present && out_joined(o, field, n, FIELD_VIA))
+        out_lit(o, ", ");
+    if (minor == 0)
+        out_lit(o, "1.0 " FORWARD_PSEUDONYM "\r\n");
+    else
+        out_lit(o, "1.1 " FORWARD_PSEUDONYM "\r\n");
+}
+
+/* "Connection: a, b" of the options that are on; nothing when none is. */
+static void out_connection(struct head_out *o, bool close, bool keep_alive, bool upgrade, bool te)
+{
+    if (!close && !keep_alive && !upgrade && !te)
+        return;
+    const struct {
+        bool on;
+        struct slice text;
+    } option[] = {
+        {close, SLICE("close")}, {keep_alive, SLICE("keep-alive")}, {upgrade, SLICE("upgrade")}, {te, SLICE("TE")}};
+    bool any = false;
+    out_lit(o, "Connection: ");
+    for (size_t i = 0; i < sizeof(option) / sizeof(option[0]); i++) {
+        if (!option[i].on)
+            continue;
+        if (any)
+            out_lit(o, ", ");
+        out_slice(o, option[i].text);
+        any = true;
+    }
+    out_lit(o, "\r\n");
+}
+
+/* RFC 7239: IPv6 is bracketed and quoted; what is no address (a unix peer) is "unknown". */
+static void out_forwarded(struct head_out *o, const struct http_request *r, const struct forward_request *f, bool present)
+{
+    const bool v6 = slice_chr(f->client_ip, ':') >= 0;
+    out_lit(o, "Forwarded: ");
+    if (present && f->trusted && out_joined(o, r->field, r->nfield, FIELD_FORWARDED))
+        out_lit(o, ", ");
+    if (f->client_ip.n == 0 || slice_starts(f->client_ip, SLICE("unix"))) {
+        out_lit(o, "for=unknown");
+    } else {
+        out_slice(o, v6 ? SLICE("for=\"[") : SLICE("for="));
+        out_slice(o, f->client_ip);
+        out_slice(o, v6 ? SLICE("]\"") : SLICE(""));
+    }
+    if (r->authority.n > 0) {
+        /* Bytes of a host need no escape within quotes: neither '"' nor "\" is one. */
+        const bool token = http_is_token(r->authority);
+        out_slice(o, token ? SLICE(";host=") : SLICE(";host=\""));
+        out_slice(o, r->authority);
+        out_slice(o, token ? SLICE("") : SLICE("\""));
+    }
+    out_lit(o, ";proto=");
+    out_slice(o, f->scheme);
+    out_lit(o, "\r\n");
+}
+
+/* The fields by which the server learns who asked; seen: known ids the request has. */
+static void out_origin_of(struct head_out *o, const struct http_request *r, const struct forward_request *f, uint64_t seen)
+{
+    const uint64_t kept = f->trusted ? seen : 0;
+    out_lit(o, "X-Forwarded-For: ");
+    if ((kept & BIT(X_FORWARDED_FOR)) != 0 && out_joined(o, r->field, r->nfield, FIELD_X_FORWARDED_FOR))
+        out_lit(o, ", ");
+    out_slice(o, f->client_ip);
+    out_lit(o, "\r\n");
+    if ((kept & BIT(X_FORWARDED_PROTO)) == 0) {
+        out_lit(o, "X-Forwarded-Proto: ");
+        out_slice(o, f->scheme);
+        out_lit(o, "\r\n");
+    }
+    if ((kept & BIT(X_FORWARDED_HOST)) == 0 && r->authority.n > 0) {
+        out_lit(o, "X-Forwarded-Host: ");
+        out_slice(o, r->authority);
+        out_lit(o, "\r\n");
+    }
+    if ((kept & BIT(X_FORWARDED_PORT)) == 0) {
+        out_lit(o, "X-Forwarded-Port: ");
+        out_u64(o, f->listen_port);
+        out_lit(o, "\r\n");
+    }
+    if (f->real_ip.p != NULL || (kept & BIT(X_REAL_IP)) == 0) {
+        out_lit(o, "X-Real-IP: ");
+        out_slice(o, f->real_ip.p != NULL ? f->real_ip : f->client_ip);
+        out_lit(o, "\r\n");
+    }
+    if (f->forwarded)
+        out_forwarded(o, r, f, (seen & BIT(FORWARDED)) != 0);
+}
+
+static void out_body(struct head_out *o, bool chunked, bool length, uint64_t n)
+{
+    if (chunked) {
+        out_lit(o, "Transfer-Encoding: chunked\r\n");
+    } else if (length) {
+        out_lit(o, "Content-Length: ");
+        out_u64(o, n);
+        out_lit(o, "\r\n");
+    }
+}
+
+/* Known fields of a request that are not copied because they are written anew, or not at all. */
+static uint64_t forward_request_skips(const struct forward_request *f)
+{
+    uint64_t skip = BIT(HOST) | BIT(CONTENT_LENGTH) | BIT(X_FORWARDED_FOR);
+    if (!f->trusted)
+        skip |= BIT(X_FORWARDED_PROTO) | BIT(X_FORWARDED_HOST) | BIT(X_FORWARDED_PORT) | BIT(X_REAL_IP) | BIT(FORWARDED);
+    if (f->real_ip.p != NULL)
+        skip |= BIT(X_REAL_IP);
+    if (f->forwarded)
+        skip |= BIT(FORWARDED);
+    if (f->via)
+        skip |= BIT(VIA);
+    if (f->request_id.p != NULL)
+        skip |= BIT(X_REQUEST_ID);
+    if (f->drop_expect)
+        skip |= BIT(EXPECT);
+    if (f->framing != HTTP_BODY_CHUNKED)
+        skip |= BIT(TRAILER);
+    return skip;
+}
+
+void forward_request_head(struct head_out *o, const struct http_request *r, const struct forward_request *f)
+{
+    out_slice(o, r->method_text);
+    out_lit(o, " ");
+    if (f->target.p != NULL) {
+        out_slice(o, f->target);
+    } else {
+        out_slice(o, r->path);
+        if (r->has_query) {
+            out_lit(o, "?");
+            out_slice(o, r->query);
+        }
+    }
+    out_lit(o, " HTTP/1.1\r\nHost: ");
+    out_slice(o, f->host.p != NULL ? f->host : r->authority);
+    out_lit(o, "\r\n");
+
+    const uint64_t skip = forward_request_skips(f);
+    const uint8_t unwanted = FIELD_HOP | FIELD_NOMINATED;
+    uint64_t seen = 0;
+    for (size_t i = 0; i < r->nfield; i++) {
+        const struct http_field *h = &r->field[i];
+        const uint64_t bit = (uint64_t)1 << h->id;
+        seen |= bit;
+        if ((h->flags & unwanted) != 0 || (skip & bit) != 0)
+            continue;
+        /* "X_Forwarded_For" and its like: the server may read them as what this proxy says. */
+        if (h->id == FIELD_UNKNOWN && (h->flags & FIELD_OWN) != 0 && !f->trusted)
+            continue;
+        out_field(o, h);
+    }
+    out_origin_of(o, r, f, seen);
+    if (f->via)
+        out_via(o, r->field, r->nfield, (seen & BIT(VIA)) != 0, r->minor);
+    if (f->request_id.p != NULL)
+        head_field(o, SLICE("X-Request-Id"), f->request_id);
+    out_connection(o, !f->keep_alive, false, f->upgrade, r->te_trailers);
+    if (f->upgrade)
+        head_field(o, SLICE("Upgrade"), r->upgrade);
+    if (r->te_trailers)
+        out_lit(o, "TE: trailers\r\n");
+    out_body(o, f->framing == HTTP_BODY_CHUNKED, f->framing == HTTP_BODY_LENGTH, f->content_length);
+    out_lit(o, "\r\n");
+}
+
+unsigned forward_via_count(const struct http_request *r)
+{
+    unsigned n = 0;
+    for (size_t i = 0; i < r->nfield; i++) {
+        struct slice rest = r->field[i].value, hop;
+        if (r->field[i].id != FIELD_VIA)
+            continue;
+        while (slice_next(&rest, ',', &hop)) {
+            /* received-protocol RWS received-by [ RWS comment ] */
+            size_t at = 0, from;
+            while (at < hop.n && hop.p[at] != ' ' && hop.p[at] != '\t')
+                at++;
+            while (at < hop.n && (hop.p[at] == ' ' || hop.p[at] == '\t'))
+                at++;
+            from = at;
+            while (at < hop.n && hop.p[at] != ' ' && hop.p[at] != '\t')
+                at++;
+            n += slice_eq_ci(slice_of(hop.p + from, at - from), SLICE(FORWARD_PSEUDONYM));
+        }
+    }
+    return n;
+}
+
+/* The nearest hops of a chain, whatever their number: a ring. */
+struct forward_chain {
+    struct slice hop[FORWARD_CHAIN_MAX];
+    size_t n;
+};
+
+static void forward_chain_add(struct forward_chain *c, struct slice hop)
+{
+    c->hop[c->n++ % FORWARD_CHAIN_MAX] = hop;
+}
+
+/* The address of "192.0.2.1", "192.0.2.1:80", "2001:db8::1", "[2001:db8::1]:80", any of them quoted. */
+static bool forward_hop_ip(struct slice hop, struct slice *ret_ip, union addr *ret)
+{
+    if (hop.n >= 2 && hop.p[0] == '"' && hop.p[hop.n - 1] == '"')
+        hop = slice_of(hop.p + 1, hop.n - 2);
+    ptrdiff_t end;
+    if (hop.n > 0 && hop.p[0] == '[') {
+        if ((end = slice_chr(hop, ']')) < 0)
+            return false;
+        hop = slice_of(hop.p + 1, (size_t)end - 1);
+    } else if ((end = slice_chr(hop, ':')) >= 0 &&
+               slice_chr(slice_of(hop.p + end + 1, hop.n - (size_t)end - 1), ':') < 0) {
+        hop = slice_of(hop.p, (size_t)end);   /* one colon: a port */
+    }
+    *ret_ip = hop;
+    return addr_parse_ip(hop, ret) == 0;
+}
+
+/* Elements of a Forwarded value, quoted strings respected; each adds its "for", or an empty hop when it has none. */
+static void forward_chain_forwarded(struct forward_chain *c, struct slice value)
+{
+    struct slice hop = SLICE("");
+    size_t from = 0;
+    bool quoted = false;
+    for (size_t i = 0; i <= value.n; i++) {
+        const char ch = i < value.n ? value.p[i] : ',';
+        if (quoted && i < value.n) {
+            if (ch == '\\' && i + 1 < value.n)
+                i++;
+            else if (ch == '"')
+                quoted = false;
+            continue;
+        }
+        if (ch == '"')
+            quoted = true;
+        if (ch != ',' && ch != ';')
+            continue;
+        struct slice pair = slice_trim(slice_of(value.p + from, i - from));
+        if (pair.n >= 4 && slice_eq_ci(slice_of(pair.p, 4), SLICE("for=")))
+            hop = slice_of(pair.p + 4, pair.n - 4);
+        from = i + 1;
+        if (ch == ',') {
+            forward_chain_add(c, hop);
+            hop = SLICE("");
+        }
+    }
+}
+
+bool forward_client_of(const struct http_request *r, const struct cidr *trusted, size_t ntrusted, struct slice *ret_ip)
+{
+    struct forward_chain c;
+    c.n = 0;
+    bool xff = false, forwarded = false;
+    for (size_t i = 0; i < r->nfield; i++) {
+        xff = xff || r->field[i].id == FIELD_X_FORWARDED_FOR;
+        forwarded = forwarded || r->field[i].id == FIELD_FORWARDED;
+    }
+    if (!xff && !forwarded)
+        return false;
+    for (size_t i = 0; i < r->nfield; i++) {
+        struct slice rest = r->field[i].value, hop;
+        if (xff && r->field[i].id == FIELD_X_FORWARDED_FOR) {
+            while (slice_next(&rest, ',', &hop))
+                forward_chain_add(&c, hop);
+        } else if (!xff && r->field[i].id == FIELD_FORWARDED) {
+            forward_chain_forwarded(&c, rest);
+        }
+    }
+    const size_t oldest = c.n > FORWARD_CHAIN_MAX ? c.n - FORWARD_CHAIN_MAX : 0;
+    bool found = false;
+    for (size_t i = c.n; i > oldest; i--) {
+        struct slice ip;
+        union addr a;
+        if (!forward_hop_ip(c.hop[(i - 1) % FORWARD_CHAIN_MAX], &ip, &a))
+            break;
+        *ret_ip = ip;
+        found = true;
+        if (!cidr_match_any(trusted, ntrusted, &a.sa))
+            break;
+    }
+    return found;
+}
+
+void forward_response_head(struct head_out *o, const struct http_response *r, const struct forward_response *f, struct slice date)
+{
+    uint64_t skip = BIT(CONTENT_LENGTH), seen = 0;
+    if (f->via)
+        skip |= BIT(VIA);
+    if (f->hide_server)
+        skip |= BIT(SERVER);
+    if (f->request_id.p != NULL)
+        skip |= BIT(X_REQUEST_ID);
+    if (f->framing != HTTP_BODY_CHUNKED)
+        skip |= BIT(TRAILER);
+    out_lit(o, "HTTP/1.1 ");
+    out_u64(o, f->status);
+    out_lit(o, " ");
+    out_slice(o, f->status == r->status && r->reason.n > 0 ? r->reason : http_status_text(f->status));
+    out_lit(o, "\r\n");
+    for (size_t i = 0; i < r->nfield; i++) {
+        const struct http_field *h = &r->field[i];
+        const uint64_t bit = (uint64_t)1 << h->id;
+        seen |= bit;
+        if ((h->flags & (FIELD_HOP | FIELD_NOMINATED)) == 0 && (skip & bit) == 0)
+            out_field(o, h);
+    }
+    if ((seen & BIT(DATE)) == 0 && date.n > 0 && f->status >= 200)
+        head_field(o, SLICE("Date"), date);
+    if (f->via)
+        out_via(o, r->field, r->nfield, (seen & BIT(VIA)) != 0, r->minor);
+    if (f->request_id.p != NULL)
+        head_field(o, SLICE("X-Request-Id"), f->request_id);
+    out_connection(o, f->close, f->keep_alive && !f->close, f->upgrade, false);
+    if (f->upgrade)
+        head_field(o, SLICE("Upgrade"), r->upgrade);
+    out_body(o, f->framing == HTTP_BODY_CHUNKED, f->write_length, f->content_length);
+    out_lit(o, "\r\n");
+}
