@@ -29,6 +29,7 @@ struct client {
     struct stream *stream;
     struct client_body *body;     /* while a request body is being read */
     struct outq out;
+    struct pipe *pipe;            /* the exchange's: bytes for us are in it */
     char *in;                     /* bytes read too early: an incomplete head, pipelined requests */
     uint32_t in_n, in_cap;
     uint32_t scan;

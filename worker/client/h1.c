@@ -23,6 +23,12 @@ static const struct conf_scope_keys *client_scope(const struct client *c)
     return c->stream && c->stream->scope ? c->stream->scope : NULL;
 }
 
+/* Bytes wait for the client to read. */
+static bool client_backed_up(const struct client *c)
+{
+    return outq_left(&c->out) || (c->pipe && c->pipe->used);
+}
+
 /* The one place that decides which deadline runs. */
 static void client_rearm(struct client *c)
 {
@@ -31,7 +37,7 @@ static void client_rearm(struct client *c)
     uint64_t now = clock_ms();
     if (c->state == CLIENT_LINGER)
         return; /* set once when it began */
-    if (outq_left(&c->out)) {
+    if (client_backed_up(c)) {
         timer_set_at(w, &c->timer, now + (k ? k->write_timeout : 60000));
         return;
     }
@@ -117,6 +123,7 @@ static void client_h1_over(struct stream *s, bool cut)
     counter_add(c->all->ctr, CTR_BYTES_OUT, c->bytes_out);
     c->bytes_in = c->bytes_out = 0;
     c->stream = NULL;
+    c->pipe = NULL;
     if (c->state == CLIENT_CLOSED)
         return;
     client_body_free(c);
@@ -209,6 +216,31 @@ static int client_h1_send(struct stream *s, const struct stream_out *o)
     return e;
 }
 
+static bool client_h1_can_pipe(const struct stream *s)
+{
+    const struct client *c = s->client;
+    return c->link.ops->splice && !outq_left(&c->out);
+}
+
+static int client_h1_send_pipe(struct stream *s, struct pipe *p, bool end)
+{
+    struct client *c = s->client;
+    while (p->used) {
+        ssize_t w = pipe_drain(p, &c->link, !end);
+        if (w == -ERR_AGAIN) {
+            c->pipe = p;
+            client_rearm(c);
+            return 1;
+        }
+        if (w < 0)
+            return (int)w;
+        c->bytes_out += (uint64_t)w;
+        s->bytes_out += (uint64_t)w;
+    }
+    c->pipe = NULL;
+    return 0;
+}
+
 static void client_h1_want_body(struct stream *s)
 {
     struct client *c = s->client;
@@ -246,6 +278,8 @@ static void client_h1_shut(struct stream *s)
 
 const struct stream_client client_h1_ops = {
     .send = client_h1_send,
+    .send_pipe = client_h1_send_pipe,
+    .can_pipe = client_h1_can_pipe,
     .want_body = client_h1_want_body,
     .tunnel = client_h1_tunnel,
     .shut = client_h1_shut,
@@ -671,7 +705,16 @@ static bool client_write(struct client *c)
     c->bytes_out += (uint64_t)w;
     if (c->stream)
         c->stream->bytes_out += (uint64_t)w;
-    if (outq_left(&c->out)) {
+    if (!outq_left(&c->out) && c->pipe && c->stream) {
+        uint64_t before = c->bytes_out;
+        int e = client_h1_send_pipe(c->stream, c->pipe, false);
+        if (e < 0) {
+            stream_client_failed(c->stream, ERR_CLIENT_CLOSED);
+            return false;
+        }
+        w += (ssize_t)(c->bytes_out - before);
+    }
+    if (client_backed_up(c)) {
         if (w)
             client_rearm(c);
         return true;
@@ -689,7 +732,7 @@ static bool client_write(struct client *c)
 void client_h1_event(struct io *io)
 {
     struct client *c = CONTAINER(io, struct client, link.io);
-    if ((io->ready & IO_WRITE) && outq_left(&c->out) && !client_write(c))
+    if ((io->ready & IO_WRITE) && client_backed_up(c) && !client_write(c))
         return;
     switch ((enum client_state)c->state) {
     case CLIENT_PROXY:
@@ -723,7 +766,7 @@ void client_h1_timer(struct timer *t)
     case CLIENT_TUNNEL:
         if (!c->stream)
             break;
-        stream_client_failed(c->stream, outq_left(&c->out) ? ERR_CLIENT_WRITE_TIME : ERR_CLIENT_BODY_TIME);
+        stream_client_failed(c->stream, client_backed_up(c) ? ERR_CLIENT_WRITE_TIME : ERR_CLIENT_BODY_TIME);
         return;
     case CLIENT_HEAD:
         /* Nothing at all came: there is nobody to answer. */

@@ -527,6 +527,16 @@ static int fetch_tunnel_begin(struct stream *s)
     return s->state == STREAM_DONE ? -ERR_EOF : 0;
 }
 
+/* A long body between two plain connections needs no copy: the rest goes through a pipe. */
+static void fetch_try_pipe(struct stream *s)
+{
+    if (s->pipe || s->fwd.framing != HTTP_BODY_LENGTH || !up_spliceable(s->conn) || !s->client_ops->can_pipe(s))
+        return;
+    s->pipe = pipe_get(&s->env->pipes);
+    if (s->pipe)
+        (void)up_splice(s->conn, s->pipe);
+}
+
 static int fetch_on_data(void *user, const char *p, size_t n, bool end, const struct http_field *trailer, size_t ntrailer)
 {
     struct stream *s = user;
@@ -554,6 +564,18 @@ static int fetch_on_data(void *user, const char *p, size_t n, bool end, const st
         s->kept = true; /* logged before this call returns: the slices are still good */
     else if (first && s->scope->access_log.n)
         fetch_keep_head(s);
+    if (!end && e == 0)
+        fetch_try_pipe(s);
+    return end ? fetch_answer_complete(s, e) : e;
+}
+
+static int fetch_on_piped(void *user, size_t n, bool end)
+{
+    struct stream *s = user;
+    s->body_out += n;
+    int e = s->client_ops->send_pipe(s, s->pipe, end);
+    if (e < 0)
+        return fetch_client_gone(s);
     return end ? fetch_answer_complete(s, e) : e;
 }
 
@@ -571,6 +593,7 @@ static const struct up_events fetch_events = {
     .interim = fetch_on_interim,
     .head = fetch_on_head,
     .data = fetch_on_data,
+    .piped = fetch_on_piped,
     .drained = fetch_on_drained,
     .failed = fetch_on_failed,
 };

@@ -30,6 +30,7 @@ const char *stream_state_name(enum stream_state st)
 int stream_env_init(struct stream_env *e)
 {
     pool_init(&e->pool, "streams", sizeof(struct stream));
+    pipes_init(&e->pipes);
     list_init(&e->all);
     if (getrandom(e->rng, sizeof e->rng, 0) != sizeof e->rng)
         return -ERR_SYS;
@@ -40,6 +41,7 @@ int stream_env_init(struct stream_env *e)
 
 void stream_env_fini(struct stream_env *e)
 {
+    pipes_fini(&e->pipes);
     free(e->series);
     e->series = NULL;
 }
@@ -182,6 +184,7 @@ void stream_over(struct stream *s, bool cut)
     timer_stop(&s->timer);
     buf_fini(&s->replay);
     s->client_ops->over(s, cut);
+    pipe_put(&e->pipes, s->pipe);
     arena_fini(&s->arena);
     loop_bury(e->loop, &s->corpse, s, &e->pool);
 }

@@ -27,6 +27,9 @@ struct stream_client {
     /* 0 taken; 1 taken, but output is backed up: stream_drained() follows when it has gone; negative: the client is gone (no callback). */
     int (*send)(struct stream *s, const struct stream_out *o);
     void (*want_body)(struct stream *s);  /* the request body may be given now */
+    /* Empties the pipe into the connection (a body of known length whose head has gone); returns as send(). */
+    int (*send_pipe)(struct stream *s, struct pipe *p, bool end);
+    bool (*can_pipe)(const struct stream *s);
     void (*tunnel)(struct stream *s);     /* after a 101: raw bytes both ways from here */
     void (*shut)(struct stream *s);       /* tunnel: the server finished sending */
     /* The exchange is over and logged. cut: the answer is incomplete, the connection must not look healthy. */
@@ -66,6 +69,7 @@ struct stream_env {
     struct series_row **series;   /* by conf_route.id, filled on first use */
     uint32_t slot;
     struct pool pool;
+    struct pipes pipes;
     struct list all;              /* struct stream.all */
     uint64_t rng[2];
     void (*log)(const struct stream *s);
@@ -93,6 +97,7 @@ struct stream {
     const struct conf_scope_keys *scope;
     struct upstream *upstream;
     struct up_conn *conn;
+    struct pipe *pipe;               /* a long body passes through it uncopied */
     struct slice out_head;           /* the request head as servers get it */
     struct up_timeouts timeouts;
     uint64_t tried_word;             /* servers tried, when there are at most 64 */

@@ -176,6 +176,7 @@ void up_release(struct up_conn *c)
     c->events = NULL;
     c->user = NULL;
     c->arena = NULL;
+    c->pipe = NULL;
     c->idle_since = clock_ms();
     c->answered = c->request_done = c->request_end = c->got_head = c->paused = c->event_stream = c->probe = false;
     c->interims = 0;

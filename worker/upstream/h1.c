@@ -12,6 +12,7 @@
 
 #define UP_READ      (128u * 1024u)
 #define UP_BUDGET    8       /* reads in one go before others get their turn */
+#define UP_SPLICE    (256u * 1024u) /* bodies with that much to come are spliced */
 #define UP_INTERIMS  32      /* 1xx answers to one request */
 
 static const char *const up_state_names[] = {
@@ -501,11 +502,56 @@ static bool up_reading(const struct up_conn *c)
     return c->state >= UP_REQUEST && c->state <= UP_TUNNEL && !c->paused && !c->eof && (c->link.io.ready & IO_READ);
 }
 
+bool up_spliceable(const struct up_conn *c)
+{
+    return c->framing == HTTP_BODY_LENGTH && c->left >= UP_SPLICE && c->link.ops->splice;
+}
+
+bool up_splice(struct up_conn *c, struct pipe *p)
+{
+    if (!up_spliceable(c))
+        return false;
+    c->pipe = p;
+    return true;
+}
+
+/* The rest of a long body: socket to pipe, and the exchange empties the pipe. */
+static void up_read_piped(struct up_conn *c)
+{
+    int budget = UP_BUDGET;
+    while (up_reading(c) && c->left) {
+        if (!budget--) {
+            io_again(up_loop(c), &c->link.io);
+            return;
+        }
+        ssize_t r = pipe_fill(c->pipe, &c->link, c->left);
+        if (r == -ERR_AGAIN)
+            return;
+        if (r <= 0) {
+            up_eof(c, r < 0);
+            return;
+        }
+        c->bytes_in += (uint64_t)r;
+        c->left -= (uint64_t)r;
+        bool end = c->left == 0;
+        c->answered = end;
+        int e = c->events->piped(c->user, (size_t)r, end);
+        if (e < 0 || c->state == UP_CLOSED || c->state == UP_IDLE)
+            return;
+        c->paused = e == 1;
+        up_rearm(c);
+    }
+}
+
 static void up_read(struct up_conn *c)
 {
     struct loop *l = up_loop(c);
     int budget = UP_BUDGET;
     while (up_reading(c)) {
+        if (c->pipe) {
+            up_read_piped(c);
+            return;
+        }
         if (!budget--) {
             io_again(l, &c->link.io);
             return;

@@ -4,6 +4,7 @@
 
 #include "worker/http/h1_chunk.h"
 #include "worker/http/http.h"
+#include "worker/io/pipe.h"
 #include "worker/upstream/upstream.h"
 
 enum up_state {
@@ -23,6 +24,8 @@ struct up_events {
     /* Decoded body bytes (n may be 0 right after the head), valid for the call. end: the answer is complete. 1: pause reading until
      * up_resume(); negative: the connection was given up or released. */
     int (*data)(void *user, const char *p, size_t n, bool end, const struct http_field *trailer, size_t ntrailer);
+    /* Body bytes went into the pipe given to up_splice(); returns as data(). */
+    int (*piped)(void *user, size_t n, bool end);
     void (*drained)(void *user);                                /* queued request bytes have gone: more may come */
     void (*failed)(void *user, int err);                        /* positive enum err; the connection is gone */
 };
@@ -47,6 +50,7 @@ struct up_conn {
     struct slice head;           /* request head not yet given to the kernel; the exchange keeps its bytes */
     uint64_t left;               /* answer body bytes still to come (LENGTH) */
     struct h1_chunk chunk;
+    struct pipe *pipe;           /* the rest of the body goes through it, uncopied */
     struct arena *arena;         /* of the exchange, for trailers */
     uint64_t began_us, sent_us, first_us; /* attempt began; request complete; first byte of the answer */
     uint64_t connected_us;
@@ -83,6 +87,10 @@ int up_begin(struct up_conn *c, const struct up_request *r);
 int up_send(struct up_conn *c, const char *p, size_t n, bool end, const struct http_field *trailer, size_t ntrailer);
 int up_flush(struct up_conn *c);
 void up_resume(struct up_conn *c);
+/* From data() only: the rest of a body of known length goes through the pipe (the exchange's). False: not worth it or not possible. */
+bool up_splice(struct up_conn *c, struct pipe *p);
+/* Is there enough left of a body for it? */
+bool up_spliceable(const struct up_conn *c);
 /* After 101: bytes both ways, as they are. */
 void up_tunnel(struct up_conn *c);
 /* After the peer's end in a tunnel. */
