@@ -96,6 +96,7 @@ struct conf_server {           /* one line of an upstream */
     uint64_t resolve_ms;       /* 0 = the record's TTL */
     uint64_t key;              /* hash_fixed of upstream name and server name: identity in shared memory */
     struct conf_pos pos;
+    bool own_max_conns;        /* max_conns is the line's own */
 };
 struct conf_servers {
     struct conf_server *v;
@@ -115,18 +116,23 @@ struct conf_listens {
 
 #include "config/model.h"      /* struct conf_global, conf_conn, conf_scope, ... made from keys.def */
 
+struct conf_origin;            /* which keys a section gave, and where: for the dump */
+struct conf_builtin;           /* values of all keys when nothing is said: for the dump */
+
 struct conf_listen {
     struct slice name;
     struct conf_pos pos;
     struct conf_listen_keys k;
     struct conf_conn_keys conn; /* resolved: defaults, then this section */
     uint32_t id;               /* index in config.listen */
+    const struct conf_origin *origin;
 };
 struct conf_upstream {
     struct slice name;
     struct conf_pos pos;
     struct conf_upstream_keys k;
     uint32_t id;
+    const struct conf_origin *origin;
 };
 struct conf_route {
     struct slice name;         /* NAME of [route HOST/NAME]; "" for a host's own (implicit) route */
@@ -137,6 +143,7 @@ struct conf_route {
     struct conf_upstream *upstream; /* resolved: own, the host's, [defaults]'; may be NULL only with return or metrics */
     struct slice series;       /* name in metrics and logs: "HOST/NAME" or "HOST" */
     uint32_t id;               /* index in config.route */
+    const struct conf_origin *origin;
 };
 struct conf_host {
     struct slice name;
@@ -148,12 +155,14 @@ struct conf_host {
     size_t nroute;                  /* not counting `self` */
     struct conf_route *self;        /* what the host says when no route matches; upstream may be NULL -> 404 */
     uint32_t id;
+    const struct conf_origin *origin;
 };
 struct conf_log {
     struct slice name;
     struct conf_pos pos;
     struct conf_log_keys k;
     uint32_t id;
+    const struct conf_origin *origin;
 };
 
 struct config {
@@ -172,7 +181,12 @@ struct config {
     size_t nserver;                 /* of all upstreams */
     uint32_t workers;               /* resolved number */
     struct slice path;              /* main file, "" when from the command line */
-    uint64_t hash;                  /* of the effective configuration */
+    uint64_t hash;                  /* of the effective configuration, error pages included */
+    struct conf_scope_keys defaults;       /* as [defaults] leaves them, for the dump and the diff */
+    struct conf_conn_keys defaults_conn;
+    struct conf_upstream *defaults_upstream;
+    const struct conf_origin *global_origin, *defaults_origin;
+    const struct conf_builtin *builtin;
 };
 
 /* The bytes of every file a load touches, read once; respawns and preflight parse the same bytes. */

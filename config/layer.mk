@@ -1,1 +1,30 @@
-# filled in by the layer's author
+noinst_LIBRARIES += libconfig.a
+libconfig_a_SOURCES = \
+	config/config.h config/keys.def config/kinds.h config/model.h config/load.h \
+	config/ini.c config/ini.h \
+	config/words.c config/words.h \
+	config/keys.c config/keys.h \
+	config/snapshot.c config/snapshot.h \
+	config/diag.c \
+	config/tree.c \
+	config/kinds.c config/kinds_list.c \
+	config/build.c \
+	config/order.c \
+	config/check.c \
+	config/quick.c \
+	config/load.c \
+	config/dump.c \
+	config/diff.c \
+	config/memory.c \
+	config/doc.c config/doc.h
+
+# Prints the key reference, the sample file and the words for completion from config/keys.def.
+noinst_PROGRAMS += config/config-doc
+config_config_doc_SOURCES = config/config-doc.c
+config_config_doc_LDADD = $(LIBS_CONFIG) $(EXT_LIBS)
+
+man/rpd.conf.keys: config/config-doc$(EXEEXT)
+	$(AM_V_GEN)$(MKDIR_P) man && config/config-doc man > $@.new && mv $@.new $@
+conf/rpd.conf.sample: config/config-doc$(EXEEXT)
+	$(AM_V_GEN)$(MKDIR_P) conf && config/config-doc sample > $@.new && mv $@.new $@
+CLEANFILES += man/rpd.conf.keys conf/rpd.conf.sample

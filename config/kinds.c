@@ -1,0 +1,352 @@
+/* Kinds of values that are one fact: their parsers and printers. Lists are in config/kinds_list.c. */
+#include "base/err.h"
+#include "base/num.h"
+#include "config/load.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+const struct conf_word *conf_kind_one(struct conf_load *x, const struct conf_entry *e)
+{
+    if (e->nword == 1)
+        return &e->word[0];
+    struct slice name = conf_key_name(e->key);
+    conf_load_error(x, conf_load_word_pos(e, &e->word[1]), "`" SLICE_FMT "` takes one value; quote it if the blank is part of it",
+                    SLICE_ARG(name));
+    return NULL;
+}
+
+bool conf_kind_is_off(const struct conf_entry *e)
+{
+    return e->nword == 1 && !e->word[0].quoted && slice_eq(e->word[0].text, SLICE("off"));
+}
+
+static bool bad_value(struct conf_load *x, const struct conf_entry *e, const struct conf_word *w, const char *what)
+{
+    struct slice name = conf_key_name(e->key);
+    conf_load_error(x, conf_load_word_pos(e, w), "`" SLICE_FMT "`: `" SLICE_FMT "` is not %s", SLICE_ARG(name), SLICE_ARG(w->text), what);
+    return false;
+}
+
+void conf_kind_number(enum conf_kind_id kind, int64_t v, struct buf *out)
+{
+    char text[32];
+    if (kind == CONF_KIND_MS)
+        buf_add(out, slice_of(text, num_fmt_duration(text, (uint64_t)v)));
+    else if (kind == CONF_KIND_SIZE)
+        buf_add(out, slice_of(text, num_fmt_size(text, (uint64_t)v)));
+    else if (kind == CONF_KIND_OCTAL)
+        buf_printf(out, "0%" PRIo64, (uint64_t)v);
+    else
+        buf_printf(out, "%" PRId64, v);
+}
+
+static bool in_range(struct conf_load *x, const struct conf_entry *e, const struct conf_word *w, int64_t v)
+{
+    const struct conf_key *k = e->key;
+    if ((k->min == 0 && k->max == 0) || (v >= k->min && v <= k->max))
+        return true;
+    struct slice name = conf_key_name(k);
+    buf_clear(&x->scratch);
+    conf_kind_number(k->kind, k->min, &x->scratch);
+    buf_str(&x->scratch, " and ");
+    conf_kind_number(k->kind, k->max, &x->scratch);
+    conf_load_error(x, conf_load_word_pos(e, w), "`" SLICE_FMT "` must be between " SLICE_FMT, SLICE_ARG(name), SLICE_ARG(buf_slice(&x->scratch)));
+    return false;
+}
+
+static size_t one(const void *v)
+{
+    (void)v;
+    return 1;
+}
+
+static bool parse_u64(struct conf_load *x, const struct conf_entry *e, void *dst)
+{
+    const struct conf_word *w = conf_kind_one(x, e);
+    uint64_t v;
+    int k;
+    const char *what;
+    if (!w)
+        return false;
+    if (e->key->kind == CONF_KIND_SIZE) {
+        k = num_size(w->text, &v);
+        what = "a size (512, 64k, 16m, 1g)";
+    } else if (e->key->kind == CONF_KIND_MS) {
+        k = num_duration(w->text, &v);
+        what = "a duration (250ms, 30s, 5m, 1h, 7d)";
+    } else {
+        k = num_u64(w->text, &v);
+        what = "a number";
+    }
+    if (k < 0 || v > INT64_MAX)
+        return bad_value(x, e, w, k == -ERR_INVAL ? what : "small enough");
+    if (!in_range(x, e, w, (int64_t)v))
+        return false;
+    memcpy(dst, &v, sizeof v);
+    return true;
+}
+
+static void put_count(const void *v, size_t i, struct buf *out)
+{
+    (void)i;
+    conf_kind_number(CONF_KIND_COUNT, (int64_t) * (const uint64_t *)v, out);
+}
+static void put_size(const void *v, size_t i, struct buf *out)
+{
+    (void)i;
+    conf_kind_number(CONF_KIND_SIZE, (int64_t) * (const uint64_t *)v, out);
+}
+static void put_ms(const void *v, size_t i, struct buf *out)
+{
+    (void)i;
+    conf_kind_number(CONF_KIND_MS, (int64_t) * (const uint64_t *)v, out);
+}
+
+static bool parse_octal(struct conf_load *x, const struct conf_entry *e, void *dst)
+{
+    const struct conf_word *w = conf_kind_one(x, e);
+    uint32_t v = 0;
+    if (!w)
+        return false;
+    for (size_t i = 0; i < w->text.n; i++) {
+        if (w->text.p[i] < '0' || w->text.p[i] > '7' || w->text.n > 6)
+            return bad_value(x, e, w, "an octal number (0660)");
+        v = v * 8 + (uint32_t)(w->text.p[i] - '0');
+    }
+    if (w->text.n == 0 || !in_range(x, e, w, v))
+        return w->text.n == 0 ? bad_value(x, e, w, "an octal number (0660)") : false;
+    memcpy(dst, &v, sizeof v);
+    return true;
+}
+static void put_octal(const void *v, size_t i, struct buf *out)
+{
+    (void)i;
+    conf_kind_number(CONF_KIND_OCTAL, *(const uint32_t *)v, out);
+}
+
+static bool parse_int(struct conf_load *x, const struct conf_entry *e, void *dst)
+{
+    const struct conf_word *w = conf_kind_one(x, e);
+    uint64_t v;
+    if (!w)
+        return false;
+    bool minus = w->text.n > 0 && w->text.p[0] == '-';
+    if (num_u64(slice_of(w->text.p + minus, w->text.n - minus), &v) < 0 || v > INT32_MAX)
+        return bad_value(x, e, w, "a whole number");
+    int32_t n = minus ? -(int32_t)v : (int32_t)v;
+    if (!in_range(x, e, w, n))
+        return false;
+    memcpy(dst, &n, sizeof n);
+    return true;
+}
+static void put_int(const void *v, size_t i, struct buf *out)
+{
+    (void)i;
+    conf_kind_number(CONF_KIND_INT, *(const int32_t *)v, out);
+}
+
+static bool parse_percent(struct conf_load *x, const struct conf_entry *e, void *dst)
+{
+    const struct conf_word *w = conf_kind_one(x, e);
+    uint32_t v;
+    if (!w)
+        return false;
+    if (num_percent(w->text, &v) < 0)
+        return bad_value(x, e, w, "a percentage from 0% to 100%");
+    memcpy(dst, &v, sizeof v);
+    return true;
+}
+static void put_percent(const void *v, size_t i, struct buf *out)
+{
+    uint32_t n = *(const uint32_t *)v, part = n % 1000;
+    (void)i;
+    buf_u64(out, n / 1000);
+    if (part) {
+        char text[8];
+        int len = snprintf(text, sizeof text, ".%03u", part);
+        while (len > 0 && text[len - 1] == '0')
+            len--;
+        buf_add(out, slice_of(text, (size_t)len));
+    }
+    buf_chr(out, '%');
+}
+
+static bool parse_workers(struct conf_load *x, const struct conf_entry *e, void *dst)
+{
+    const struct conf_word *w = conf_kind_one(x, e);
+    uint64_t v = 0;
+    if (!w)
+        return false;
+    if (!slice_eq(w->text, SLICE("auto"))) {
+        if (num_u64(w->text, &v) < 0 || v > INT32_MAX)
+            return bad_value(x, e, w, "a number or auto");
+        if (!in_range(x, e, w, (int64_t)v))
+            return false;
+    }
+    uint32_t n = (uint32_t)v;
+    memcpy(dst, &n, sizeof n);
+    return true;
+}
+static void put_workers(const void *v, size_t i, struct buf *out)
+{
+    (void)i;
+    if (*(const uint32_t *)v)
+        buf_u64(out, *(const uint32_t *)v);
+    else
+        buf_str(out, "auto");
+}
+
+/* Words and what they stand for; the first one of a value is how it is printed. */
+struct word_value {
+    const char *word;
+    unsigned value;
+};
+static const struct word_value bool_words[] = {{"on", 1}, {"off", 0}, {NULL, 0}};
+static const struct word_value auto_words[] = {{"auto", 1}, {"off", 0}, {NULL, 0}};
+static const struct word_value reqid_words[] = {
+    {"trusted", CONF_REQID_TRUSTED}, {"make", CONF_REQID_MAKE}, {"keep", CONF_REQID_KEEP}, {"off", CONF_REQID_OFF}, {NULL, 0}};
+static const struct word_value srvhdr_words[] = {{"pass", CONF_SRVHDR_PASS}, {"hide", CONF_SRVHDR_HIDE}, {NULL, 0}};
+static const struct word_value balance_words[] = {{"random_two", CONF_BALANCE_RANDOM_TWO},
+                                                  {"round_robin", CONF_BALANCE_ROUND_ROBIN},
+                                                  {"least_conn", CONF_BALANCE_LEAST_CONN},
+                                                  {"ip_hash", CONF_BALANCE_IP_HASH},
+                                                  {NULL, 0}};
+static const struct word_value level_words[] = {{"alert", LOG_LV_ALERT}, {"error", LOG_LV_ERROR}, {"warn", LOG_LV_WARN},
+                                                {"notice", LOG_LV_NOTICE}, {"info", LOG_LV_INFO}, {"debug", LOG_LV_DEBUG},
+                                                {NULL, 0}};
+
+static bool parse_word(struct conf_load *x, const struct conf_entry *e, const struct word_value *t, unsigned *ret)
+{
+    const struct conf_word *w = conf_kind_one(x, e);
+    struct conf_near near;
+    if (!w)
+        return false;
+    conf_near_init(&near, w->text);
+    for (size_t i = 0; t[i].word; i++) {
+        if (slice_eq(w->text, slice_str(t[i].word))) {
+            *ret = t[i].value;
+            return true;
+        }
+        conf_near_try(&near, slice_str(t[i].word));
+    }
+    struct slice name = conf_key_name(e->key);
+    buf_clear(&x->scratch);
+    for (size_t i = 0; t[i].word; i++)
+        buf_printf(&x->scratch, "%s%s", i == 0 ? "" : t[i + 1].word ? ", " : " or ", t[i].word);
+    if (near.best.p)
+        buf_printf(&x->scratch, "; did you mean `" SLICE_FMT "`?", SLICE_ARG(near.best));
+    conf_load_error(x, conf_load_word_pos(e, w), "`" SLICE_FMT "`: `" SLICE_FMT "` is not " SLICE_FMT, SLICE_ARG(name), SLICE_ARG(w->text),
+                    SLICE_ARG(buf_slice(&x->scratch)));
+    return false;
+}
+
+static void put_word(const struct word_value *t, unsigned v, struct buf *out)
+{
+    for (size_t i = 0; t[i].word; i++)
+        if (t[i].value == v) {
+            buf_str(out, t[i].word);
+            return;
+        }
+}
+
+#define WORD_KIND(name, type, table) \
+    static bool parse_##name(struct conf_load *x, const struct conf_entry *e, void *dst) \
+    { \
+        unsigned v; \
+        if (!parse_word(x, e, table, &v)) \
+            return false; \
+        *(type *)dst = (type)v; \
+        return true; \
+    } \
+    static void put_##name(const void *v, size_t i, struct buf *out) \
+    { \
+        (void)i; \
+        put_word(table, (unsigned)*(const type *)v, out); \
+    }
+WORD_KIND(bool, bool, bool_words)
+WORD_KIND(auto_off, bool, auto_words)
+WORD_KIND(level, enum log_level, level_words)
+WORD_KIND(reqid, enum conf_reqid, reqid_words)
+WORD_KIND(srvhdr, enum conf_srvhdr, srvhdr_words)
+WORD_KIND(balance, enum conf_balance, balance_words)
+
+static bool parse_str(struct conf_load *x, const struct conf_entry *e, void *dst)
+{
+    const struct conf_word *w = conf_kind_one(x, e);
+    if (!w)
+        return false;
+    if (w->text.n == 0)
+        return bad_value(x, e, w, "a value: it is empty");
+    struct slice v = (e->key->flags & F_OFF) && conf_kind_is_off(e) ? SLICE("") : w->text;
+    memcpy(dst, &v, sizeof v);
+    return true;
+}
+static size_t count_str(const void *v)
+{
+    return ((const struct slice *)v)->n > 0;
+}
+static void put_str(const void *v, size_t i, struct buf *out)
+{
+    (void)i;
+    conf_words_put(out, *(const struct slice *)v);
+}
+
+static const struct conf_kind scalars[] = {
+    [CONF_KIND_STR] = {"text", sizeof(struct slice), false, parse_str, count_str, put_str},
+    [CONF_KIND_BOOL] = {"on | off", sizeof(bool), false, parse_bool, one, put_bool},
+    [CONF_KIND_COUNT] = {"number", sizeof(uint64_t), false, parse_u64, one, put_count},
+    [CONF_KIND_SIZE] = {"size", sizeof(uint64_t), false, parse_u64, one, put_size},
+    [CONF_KIND_MS] = {"duration", sizeof(uint64_t), false, parse_u64, one, put_ms},
+    [CONF_KIND_OCTAL] = {"mode", sizeof(uint32_t), false, parse_octal, one, put_octal},
+    [CONF_KIND_INT] = {"number", sizeof(int32_t), false, parse_int, one, put_int},
+    [CONF_KIND_PERCENT] = {"percent", sizeof(uint32_t), false, parse_percent, one, put_percent},
+    [CONF_KIND_WORKERS] = {"auto | number", sizeof(uint32_t), false, parse_workers, one, put_workers},
+    [CONF_KIND_AUTO_OFF] = {"auto | off", sizeof(bool), false, parse_auto_off, one, put_auto_off},
+    [CONF_KIND_LOGLEVEL] = {"alert | error | warn | notice | info | debug", sizeof(enum log_level), false, parse_level, one, put_level},
+    [CONF_KIND_ENUM_REQID] = {"trusted | make | keep | off", sizeof(enum conf_reqid), false, parse_reqid, one, put_reqid},
+    [CONF_KIND_ENUM_SRVHDR] = {"pass | hide", sizeof(enum conf_srvhdr), false, parse_srvhdr, one, put_srvhdr},
+    [CONF_KIND_ENUM_BALANCE] = {"random_two | round_robin | least_conn | ip_hash", sizeof(enum conf_balance), false, parse_balance, one,
+                                put_balance},
+};
+_Static_assert(sizeof scalars / sizeof scalars[0] == CONF_KIND_CIDRS, "lists follow the scalars");
+
+const struct conf_kind *conf_kind_of(const struct conf_key *k)
+{
+    return k->kind < CONF_KIND_CIDRS ? &scalars[k->kind] : &conf_kind_lists[k->kind - CONF_KIND_CIDRS];
+}
+
+bool conf_kind_default(struct conf_load *x, const struct conf_key *k, void *dst)
+{
+    if (k->def[0] == 0)
+        return true;
+    struct conf_ini_entry ie = {.value = slice_str(k->def)};
+    struct conf_entry e = {.key = k, .pos = {"<default>", 0, 0}, .first = true};
+    if (conf_words_split(&ie, &x->c->arena, &x->scratch, NULL, NULL, &e.word, &e.nword) < 0)
+        return false;
+    return conf_kind_of(k)->parse(x, &e, dst);
+}
+
+void conf_kind_print(const struct conf_key *k, const void *v, struct buf *out)
+{
+    const struct conf_kind *kind = conf_kind_of(k);
+    size_t n = kind->count(v);
+    if (n == 0)
+        buf_str(out, "off");
+    for (size_t i = 0; i < n; i++) {
+        if (i > 0)
+            buf_chr(out, ' ');
+        kind->item(v, i, out);
+    }
+}
+
+bool conf_kind_equal(const struct conf_key *k, const void *a, const void *b, struct buf *scratch)
+{
+    if (memcmp(a, b, conf_kind_of(k)->size) == 0)
+        return true;
+    buf_clear(scratch);
+    conf_kind_print(k, a, scratch);
+    size_t n = scratch->n;
+    conf_kind_print(k, b, scratch);
+    return !scratch->failed && n * 2 == scratch->n && memcmp(scratch->p, scratch->p + n, n) == 0;
+}
