@@ -1,11 +1,12 @@
-/* Writes the heads that go on: one pass of copies over the parsed fields, then what the proxy says itself. */
+/* Writes the heads that go on: one pass of copies over the parsed fields, then what the proxy says
+ * itself. */
 #include "worker/http/forward.h"
 
 #include "base/addr.h"
 #include "base/num.h"
 
 #define FORWARD_PSEUDONYM "rpd"
-#define FORWARD_CHAIN_MAX 64u   /* hops looked at in X-Forwarded-For, counted from the nearest */
+#define FORWARD_CHAIN_MAX 64u /* hops looked at in X-Forwarded-For, counted from the nearest */
 #define BIT(id)           ((uint64_t)1 << FIELD_##id)
 
 static inline void out_bytes(struct head_out *o, const char *p, size_t n)
@@ -59,7 +60,8 @@ void head_field(struct head_out *o, struct slice name, struct slice value)
 }
 
 /* Values of all fields of this id, joined by ", "; whether there was one. */
-static bool out_joined(struct head_out *o, const struct http_field *field, size_t n, enum http_field_id id)
+static bool out_joined(struct head_out *o, const struct http_field *field, size_t n,
+                       enum http_field_id id)
 {
     bool any = false;
     for (size_t i = 0; i < n; i++) {
@@ -73,7 +75,8 @@ static bool out_joined(struct head_out *o, const struct http_field *field, size_
     return any;
 }
 
-static void out_via(struct head_out *o, const struct http_field *field, size_t n, bool present, uint8_t minor)
+static void out_via(struct head_out *o, const struct http_field *field, size_t n, bool present,
+                    uint8_t minor)
 {
     out_lit(o, "Via: ");
     if (present && out_joined(o, field, n, FIELD_VIA))
@@ -92,8 +95,10 @@ static void out_connection(struct head_out *o, bool close, bool keep_alive, bool
     const struct {
         bool on;
         struct slice text;
-    } option[] = {
-        {close, SLICE("close")}, {keep_alive, SLICE("keep-alive")}, {upgrade, SLICE("upgrade")}, {te, SLICE("TE")}};
+    } option[] = {{close, SLICE("close")},
+                  {keep_alive, SLICE("keep-alive")},
+                  {upgrade, SLICE("upgrade")},
+                  {te, SLICE("TE")}};
     bool any = false;
     out_lit(o, "Connection: ");
     for (size_t i = 0; i < sizeof(option) / sizeof(option[0]); i++) {
@@ -108,7 +113,8 @@ static void out_connection(struct head_out *o, bool close, bool keep_alive, bool
 }
 
 /* RFC 7239: IPv6 is bracketed and quoted; what is no address (a unix peer) is "unknown". */
-static void out_forwarded(struct head_out *o, const struct http_request *r, const struct forward_request *f, bool present)
+static void out_forwarded(struct head_out *o, const struct http_request *r,
+                          const struct forward_request *f, bool present)
 {
     const bool v6 = slice_chr(f->client_ip, ':') >= 0;
     out_lit(o, "Forwarded: ");
@@ -134,11 +140,13 @@ static void out_forwarded(struct head_out *o, const struct http_request *r, cons
 }
 
 /* The fields by which the server learns who asked; seen: known ids the request has. */
-static void out_origin_of(struct head_out *o, const struct http_request *r, const struct forward_request *f, uint64_t seen)
+static void out_origin_of(struct head_out *o, const struct http_request *r,
+                          const struct forward_request *f, uint64_t seen)
 {
     const uint64_t kept = f->trusted ? seen : 0;
     out_lit(o, "X-Forwarded-For: ");
-    if ((kept & BIT(X_FORWARDED_FOR)) != 0 && out_joined(o, r->field, r->nfield, FIELD_X_FORWARDED_FOR))
+    if ((kept & BIT(X_FORWARDED_FOR)) != 0 &&
+        out_joined(o, r->field, r->nfield, FIELD_X_FORWARDED_FOR))
         out_lit(o, ", ");
     out_slice(o, f->client_ip);
     out_lit(o, "\r\n");
@@ -182,7 +190,8 @@ static uint64_t forward_request_skips(const struct forward_request *f)
 {
     uint64_t skip = BIT(HOST) | BIT(CONTENT_LENGTH) | BIT(X_FORWARDED_FOR);
     if (!f->trusted)
-        skip |= BIT(X_FORWARDED_PROTO) | BIT(X_FORWARDED_HOST) | BIT(X_FORWARDED_PORT) | BIT(X_REAL_IP) | BIT(FORWARDED);
+        skip |= BIT(X_FORWARDED_PROTO) | BIT(X_FORWARDED_HOST) | BIT(X_FORWARDED_PORT) |
+                BIT(X_REAL_IP) | BIT(FORWARDED);
     if (f->real_ip.p != NULL)
         skip |= BIT(X_REAL_IP);
     if (f->forwarded)
@@ -198,7 +207,8 @@ static uint64_t forward_request_skips(const struct forward_request *f)
     return skip;
 }
 
-void forward_request_head(struct head_out *o, const struct http_request *r, const struct forward_request *f)
+void forward_request_head(struct head_out *o, const struct http_request *r,
+                          const struct forward_request *f)
 {
     out_slice(o, r->method_text);
     out_lit(o, " ");
@@ -277,7 +287,8 @@ static void forward_chain_add(struct forward_chain *c, struct slice hop)
     c->hop[c->n++ % FORWARD_CHAIN_MAX] = hop;
 }
 
-/* The address of "192.0.2.1", "192.0.2.1:80", "2001:db8::1", "[2001:db8::1]:80", any of them quoted. */
+/* The address of "192.0.2.1", "192.0.2.1:80", "2001:db8::1", "[2001:db8::1]:80", any of them
+ * quoted. */
 static bool forward_hop_ip(struct slice hop, struct slice *ret_ip, union addr *ret)
 {
     if (hop.n >= 2 && hop.p[0] == '"' && hop.p[hop.n - 1] == '"')
@@ -289,13 +300,14 @@ static bool forward_hop_ip(struct slice hop, struct slice *ret_ip, union addr *r
         hop = slice_of(hop.p + 1, (size_t)end - 1);
     } else if ((end = slice_chr(hop, ':')) >= 0 &&
                slice_chr(slice_of(hop.p + end + 1, hop.n - (size_t)end - 1), ':') < 0) {
-        hop = slice_of(hop.p, (size_t)end);   /* one colon: a port */
+        hop = slice_of(hop.p, (size_t)end); /* one colon: a port */
     }
     *ret_ip = hop;
     return addr_parse_ip(hop, ret) == 0;
 }
 
-/* Elements of a Forwarded value, quoted strings respected; each adds its "for", or an empty hop when it has none. */
+/* Elements of a Forwarded value, quoted strings respected; each adds its "for", or an empty hop
+ * when it has none. */
 static void forward_chain_forwarded(struct forward_chain *c, struct slice value)
 {
     struct slice hop = SLICE("");
@@ -325,7 +337,8 @@ static void forward_chain_forwarded(struct forward_chain *c, struct slice value)
     }
 }
 
-bool forward_client_of(const struct http_request *r, const struct cidr *trusted, size_t ntrusted, struct slice *ret_ip)
+bool forward_client_of(const struct http_request *r, const struct cidr *trusted, size_t ntrusted,
+                       struct slice *ret_ip)
 {
     struct forward_chain c;
     c.n = 0;
@@ -360,7 +373,8 @@ bool forward_client_of(const struct http_request *r, const struct cidr *trusted,
     return found;
 }
 
-void forward_response_head(struct head_out *o, const struct http_response *r, const struct forward_response *f, struct slice date)
+void forward_response_head(struct head_out *o, const struct http_response *r,
+                           const struct forward_response *f, struct slice date)
 {
     uint64_t skip = BIT(CONTENT_LENGTH), seen = 0;
     if (f->via)
@@ -374,7 +388,8 @@ void forward_response_head(struct head_out *o, const struct http_response *r, co
     out_lit(o, "HTTP/1.1 ");
     out_u64(o, f->status);
     out_lit(o, " ");
-    out_slice(o, f->status == r->status && r->reason.n > 0 ? r->reason : http_status_text(f->status));
+    out_slice(o,
+              f->status == r->status && r->reason.n > 0 ? r->reason : http_status_text(f->status));
     out_lit(o, "\r\n");
     for (size_t i = 0; i < r->nfield; i++) {
         const struct http_field *h = &r->field[i];

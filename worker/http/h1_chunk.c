@@ -1,4 +1,5 @@
-/* Chunked transfer coding (RFC 9112 7.1): every byte is looked at once, wherever the input is cut. */
+/* Chunked transfer coding (RFC 9112 7.1): every byte is looked at once, wherever the input is cut.
+ */
 #include "worker/http/h1_chunk.h"
 
 #include "base/err.h"
@@ -10,20 +11,20 @@
 #define H1_CHUNK_EXT_TOTAL_MAX 16384u
 
 enum h1_chunk_state {
-    CHUNK_SIZE,            /* digits of the size; `digits` counts them */
-    CHUNK_EXT,             /* extensions, outside a quoted string */
+    CHUNK_SIZE, /* digits of the size; `digits` counts them */
+    CHUNK_EXT,  /* extensions, outside a quoted string */
     CHUNK_EXT_QUOTED,
-    CHUNK_EXT_ESCAPED,     /* after "\" in a quoted string */
+    CHUNK_EXT_ESCAPED, /* after "\" in a quoted string */
     CHUNK_SIZE_LF,
     CHUNK_DATA,
     CHUNK_DATA_CR,
     CHUNK_DATA_LF,
-    CHUNK_TRAILER,         /* at the beginning of a trailer line */
+    CHUNK_TRAILER, /* at the beginning of a trailer line */
     CHUNK_TRAILER_LINE,
     CHUNK_TRAILER_LF,
-    CHUNK_END_LF,          /* after the CR of the empty line */
+    CHUNK_END_LF, /* after the CR of the empty line */
     CHUNK_END,
-    CHUNK_BAD,             /* refused: whatever follows is */
+    CHUNK_BAD, /* refused: whatever follows is */
     CHUNK_BAD_TRAILER
 };
 
@@ -51,13 +52,14 @@ static int h1_chunk_digit(struct h1_chunk *c, char ch)
         return -ERR_BAD_CHUNK;
     if (++c->digits > H1_CHUNK_DIGITS_MAX)
         return -ERR_BAD_CHUNK;
-    c->left = c->left << 4 | v;   /* 16 digits are 64 bits: nothing is lost before the check below */
+    c->left = c->left << 4 | v; /* 16 digits are 64 bits: nothing is lost before the check below */
     return 0;
 }
 
 static int h1_chunk_ext(struct h1_chunk *c, char ch)
 {
-    if (!http_is(ch, HTTP_CLASS_VALUE) || ++c->ext_line > H1_CHUNK_EXT_MAX || ++c->ext_total > H1_CHUNK_EXT_TOTAL_MAX)
+    if (!http_is(ch, HTTP_CLASS_VALUE) || ++c->ext_line > H1_CHUNK_EXT_MAX ||
+        ++c->ext_total > H1_CHUNK_EXT_TOTAL_MAX)
         return -ERR_BAD_CHUNK;
     if (c->state == CHUNK_EXT) {
         if (ch == '"')
@@ -140,8 +142,10 @@ static int h1_chunk_keep(struct h1_chunk *c, struct arena *a, const char *p, siz
     return 0;
 }
 
-/* Takes trailer bytes of p[0..n): 1 = the section is complete, 0 = more is needed; *ret_used bytes were taken. */
-static int h1_chunk_trailer(struct h1_chunk *c, struct arena *a, const char *p, size_t n, size_t *ret_used)
+/* Takes trailer bytes of p[0..n): 1 = the section is complete, 0 = more is needed; *ret_used bytes
+ * were taken. */
+static int h1_chunk_trailer(struct h1_chunk *c, struct arena *a, const char *p, size_t n,
+                            size_t *ret_used)
 {
     const char *q = p, *end = p + n;
     int rc = 0;
@@ -177,7 +181,8 @@ static int h1_chunk_trailer(struct h1_chunk *c, struct arena *a, const char *p, 
     return rc;
 }
 
-int h1_chunk_decode(struct h1_chunk *c, struct arena *a, char *p, size_t n, size_t *ret_used, size_t *ret_data)
+int h1_chunk_decode(struct h1_chunk *c, struct arena *a, char *p, size_t n, size_t *ret_used,
+                    size_t *ret_data)
 {
     size_t i = 0, out = 0;
     int rc = 0;
@@ -213,16 +218,39 @@ int h1_chunk_decode(struct h1_chunk *c, struct arena *a, char *p, size_t n, size
     return c->state == CHUNK_END;
 }
 
-/* Fields that no trailer section may bring: they frame, route, authenticate, or say how the content is to be read, and have
- * been acted upon by then (RFC 9110 6.5.1). Known fields with FIELD_HOP or FIELD_OWN need no mention. */
+/* Fields that no trailer section may bring: they frame, route, authenticate, or say how the content
+ * is to be read, and have been acted upon by then (RFC 9110 6.5.1). Known fields with FIELD_HOP or
+ * FIELD_OWN need no mention. */
 static bool h1_chunk_forbids(const struct http_field *f)
 {
     static const char *const name[] = {
-        "host", "content-length", "trailer", "expect", "max-forwards", "via",
-        "date", "x-request-id", "authorization", "www-authenticate", "authentication-info",
-        "proxy-authentication-info", "cookie", "set-cookie", "cache-control", "pragma",
-        "expires", "age", "vary", "location", "retry-after", "content-type",
-        "content-encoding", "content-range", "content-location", "range", "x-accel-buffering",
+        "host",
+        "content-length",
+        "trailer",
+        "expect",
+        "max-forwards",
+        "via",
+        "date",
+        "x-request-id",
+        "authorization",
+        "www-authenticate",
+        "authentication-info",
+        "proxy-authentication-info",
+        "cookie",
+        "set-cookie",
+        "cache-control",
+        "pragma",
+        "expires",
+        "age",
+        "vary",
+        "location",
+        "retry-after",
+        "content-type",
+        "content-encoding",
+        "content-range",
+        "content-location",
+        "range",
+        "x-accel-buffering",
     };
     if ((f->flags & (FIELD_HOP | FIELD_OWN)) != 0)
         return true;

@@ -4,18 +4,22 @@
 #include "base/err.h"
 #include "worker/http/h1_scan.h"
 
-#define H1_LENGTH_MAX   ((uint64_t)1 << 62)
-#define H1_OPTIONS_MAX  64u   /* Connection options that name a field: each costs a walk over all fields */
-#define BIT(id)         ((uint64_t)1 << FIELD_##id)
+#define H1_LENGTH_MAX ((uint64_t)1 << 62)
+#define H1_OPTIONS_MAX                                                                             \
+    64u /* Connection options that name a field: each costs a walk over all fields */
+#define BIT(id) ((uint64_t)1 << FIELD_##id)
 
-/* Fields that Connection cannot take away: a client (or a server) that names them would change how the message is framed or
- * routed, shed the credentials others check, or the addresses that this proxy vouches for. RFC 9110 7.6.1 forbids senders to name
- * fields meant for all recipients; the well-known attack strips X-Forwarded-For that way. */
-#define H1_NOT_NOMINABLE \
-    (BIT(HOST) | BIT(CONTENT_LENGTH) | BIT(TRANSFER_ENCODING) | BIT(CONTENT_TYPE) | BIT(TRAILER) | BIT(EXPECT) | BIT(DATE) | \
-     BIT(VIA) | BIT(MAX_FORWARDS) | BIT(X_REQUEST_ID) | BIT(AUTHORIZATION) | BIT(COOKIE) | BIT(CACHE_CONTROL))
+/* Fields that Connection cannot take away: a client (or a server) that names them would change how
+ * the message is framed or routed, shed the credentials others check, or the addresses that this
+ * proxy vouches for. RFC 9110 7.6.1 forbids senders to name fields meant for all recipients; the
+ * well-known attack strips X-Forwarded-For that way. */
+#define H1_NOT_NOMINABLE                                                                           \
+    (BIT(HOST) | BIT(CONTENT_LENGTH) | BIT(TRANSFER_ENCODING) | BIT(CONTENT_TYPE) | BIT(TRAILER) | \
+     BIT(EXPECT) | BIT(DATE) | BIT(VIA) | BIT(MAX_FORWARDS) | BIT(X_REQUEST_ID) |                  \
+     BIT(AUTHORIZATION) | BIT(COOKIE) | BIT(CACHE_CONTROL))
 
-/* CGI and its kin turn "-" into "_": X_Forwarded_For from a stranger would pass for the field this proxy writes. */
+/* CGI and its kin turn "-" into "_": X_Forwarded_For from a stranger would pass for the field this
+ * proxy writes. */
 static uint8_t h1_fields_alias_flags(struct slice name)
 {
     char dashed[24];
@@ -37,7 +41,8 @@ static int h1_fields_stray(const char *q, const char *end)
     return -ERR_BAD_FIELD;
 }
 
-int h1_fields_parse(struct h1_fields *f, const char *p, const char *end, uint32_t max_field, uint32_t max_fields)
+int h1_fields_parse(struct h1_fields *f, const char *p, const char *end, uint32_t max_field,
+                    uint32_t max_fields)
 {
     f->n = 0;
     f->seen = f->repeated = 0;
@@ -86,7 +91,8 @@ static void h1_fields_nominate(struct h1_fields *f, struct slice name)
 {
     for (size_t i = 0; i < f->n; i++) {
         struct http_field *h = &f->field[i];
-        if (h->name.n != name.n || (h->flags & FIELD_OWN) != 0 || (H1_NOT_NOMINABLE >> h->id & 1) != 0)
+        if (h->name.n != name.n || (h->flags & FIELD_OWN) != 0 ||
+            (H1_NOT_NOMINABLE >> h->id & 1) != 0)
             continue;
         if (slice_eq_ci(h->name, name))
             h->flags |= FIELD_NOMINATED;

@@ -1,4 +1,5 @@
-/* HTTP/1 heads: where one ends, and what it says; everything that could be read in two ways is refused. */
+/* HTTP/1 heads: where one ends, and what it says; everything that could be read in two ways is
+ * refused. */
 #include "worker/http/h1_head.h"
 
 #include "base/err.h"
@@ -9,10 +10,12 @@
 /* What a caller is told about an answer instead of about a request. */
 static int h1_answer_error(int e)
 {
-    return e == -ERR_HEAD_TOO_LARGE || e == -ERR_URI_TOO_LONG ? -ERR_UP_HEAD_TOO_LARGE : -ERR_UP_BAD_HEAD;
+    return e == -ERR_HEAD_TOO_LARGE || e == -ERR_URI_TOO_LONG ? -ERR_UP_HEAD_TOO_LARGE
+                                                              : -ERR_UP_BAD_HEAD;
 }
 
-/* Bytes that can begin no head are refused before a line is complete: TLS on a plain port, binary noise. 0 = so far so good. */
+/* Bytes that can begin no head are refused before a line is complete: TLS on a plain port, binary
+ * noise. 0 = so far so good. */
 static int h1_head_first(const char *p, size_t n, bool request, size_t *ret_skip)
 {
     size_t i = 0;
@@ -29,7 +32,8 @@ static int h1_head_first(const char *p, size_t n, bool request, size_t *ret_skip
     return 0;
 }
 
-static int64_t h1_head_look(const char *p, size_t n, const struct h1_limits *lim, bool request, size_t *scan, size_t *ret_skip)
+static int64_t h1_head_look(const char *p, size_t n, const struct h1_limits *lim, bool request,
+                            size_t *scan, size_t *ret_skip)
 {
     int rc = h1_head_first(p, n, request, ret_skip);
     if (rc < 0)
@@ -61,7 +65,8 @@ static int64_t h1_head_look(const char *p, size_t n, const struct h1_limits *lim
     }
 }
 
-int64_t h1_head_end(const char *p, size_t n, const struct h1_limits *lim, bool request, size_t *scan, size_t *ret_skip)
+int64_t h1_head_end(const char *p, size_t n, const struct h1_limits *lim, bool request,
+                    size_t *scan, size_t *ret_skip)
 {
     int64_t rc = h1_head_look(p, n, lim, request, scan, ret_skip);
     return rc >= 0 || rc == -ERR_AGAIN || request ? rc : h1_answer_error((int)rc);
@@ -69,7 +74,8 @@ int64_t h1_head_end(const char *p, size_t n, const struct h1_limits *lim, bool r
 
 static int h1_version(const char *p, size_t n, uint8_t *ret_minor)
 {
-    if (n != 8 || memcmp(p, "HTTP/", 5) != 0 || p[6] != '.' || p[5] < '0' || p[5] > '9' || p[7] < '0' || p[7] > '9')
+    if (n != 8 || memcmp(p, "HTTP/", 5) != 0 || p[6] != '.' || p[5] < '0' || p[5] > '9' ||
+        p[7] < '0' || p[7] > '9')
         return -ERR_BAD_LINE;
     if (p[5] != '1' || p[7] > '1')
         return -ERR_BAD_VERSION;
@@ -120,11 +126,12 @@ static void h1_target_path(struct http_request *r, size_t at)
     }
 }
 
-static void h1_set_authority(struct http_request *r, struct slice text, struct slice host, uint16_t port)
+static void h1_set_authority(struct http_request *r, struct slice text, struct slice host,
+                             uint16_t port)
 {
     r->host = host;
     r->port = port;
-    r->authority = port == 0 ? host : text;   /* an empty port ("example.com:") is dropped */
+    r->authority = port == 0 ? host : text; /* an empty port ("example.com:") is dropped */
 }
 
 /* The target's form (RFC 9112 3.2). CONNECT and TRACE are refused later, whatever their target. */
@@ -236,7 +243,8 @@ static bool h1_head_is_whole(const char *p, size_t n)
     return n >= 4 && memcmp(p + n - 4, "\r\n\r\n", 4) == 0;
 }
 
-int h1_parse_request(const char *p, size_t n, const struct h1_limits *lim, struct http_field *field, struct http_request *r)
+int h1_parse_request(const char *p, size_t n, const struct h1_limits *lim, struct http_field *field,
+                     struct http_request *r)
 {
     memset(r, 0, sizeof(*r));
     r->method = HTTP_OTHER;
@@ -263,7 +271,8 @@ int h1_parse_request(const char *p, size_t n, const struct h1_limits *lim, struc
     return r->method == HTTP_TRACE || r->method == HTTP_CONNECT ? -ERR_METHOD_REFUSED : 0;
 }
 
-/* "HTTP/1.x SP 3DIGIT [SP reason] CR LF" at p: servers leave out the reason and even its space. Size of the line, or an error. */
+/* "HTTP/1.x SP 3DIGIT [SP reason] CR LF" at p: servers leave out the reason and even its space.
+ * Size of the line, or an error. */
 static int64_t h1_status_line(const char *p, const char *end, struct http_response *r)
 {
     if (end - p < 14 || p[8] != ' ' || h1_version(p, 8, &r->minor) < 0)
@@ -286,8 +295,10 @@ static int64_t h1_status_line(const char *p, const char *end, struct http_respon
     return q + 2 - p;
 }
 
-/* How the answer's body ends (RFC 9112 6.3). Fields that frame must be sound even on answers without a body. */
-static int h1_response_framing(struct http_response *r, const struct h1_fields *f, enum http_method method)
+/* How the answer's body ends (RFC 9112 6.3). Fields that frame must be sound even on answers
+ * without a body. */
+static int h1_response_framing(struct http_response *r, const struct h1_fields *f,
+                               enum http_method method)
 {
     const bool te = h1_fields_has(f, FIELD_TRANSFER_ENCODING);
     if (h1_fields_has(f, FIELD_CONTENT_LENGTH)) {
@@ -298,8 +309,9 @@ static int h1_response_framing(struct http_response *r, const struct h1_fields *
     if (te && (r->minor == 0 || !h1_fields_chunked(f)))
         return -ERR_UP_BAD_HEAD;
     if (r->status < 200 || r->status == 204) {
-        /* Neither field may be here (RFC 9110 8.6, RFC 9112 6.1). A server that sends one may send a body too: before a final
-         * answer that is fatal, after a 204 the connection is not used again. */
+        /* Neither field may be here (RFC 9110 8.6, RFC 9112 6.1). A server that sends one may send
+         * a body too: before a final answer that is fatal, after a 204 the connection is not used
+         * again. */
         const bool body = te || r->content_length > 0;
         if (body && r->status < 200)
             return -ERR_UP_BAD_HEAD;
@@ -346,13 +358,15 @@ static bool h1_is_event_stream(const struct h1_fields *f)
         return true;
     if (!h1_fields_has(f, FIELD_CONTENT_TYPE))
         return false;
-    const struct slice type = h1_fields_value(f, FIELD_CONTENT_TYPE), want = SLICE("text/event-stream");
+    const struct slice type = h1_fields_value(f, FIELD_CONTENT_TYPE),
+                       want = SLICE("text/event-stream");
     return type.n >= want.n && slice_eq_ci(slice_of(type.p, want.n), want) &&
-           (type.n == want.n || type.p[want.n] == ';' || type.p[want.n] == ' ' || type.p[want.n] == '\t');
+           (type.n == want.n || type.p[want.n] == ';' || type.p[want.n] == ' ' ||
+            type.p[want.n] == '\t');
 }
 
-int h1_parse_response(const char *p, size_t n, const struct h1_limits *lim, enum http_method method, struct http_field *field,
-                      struct http_response *r)
+int h1_parse_response(const char *p, size_t n, const struct h1_limits *lim, enum http_method method,
+                      struct http_field *field, struct http_response *r)
 {
     memset(r, 0, sizeof(*r));
     r->field = field;

@@ -1,4 +1,5 @@
-/* Scanners for HTTP/1 heads: 16 bytes a step where SSE2 is there (every x86-64), a class table elsewhere and at the end. */
+/* Scanners for HTTP/1 heads: 16 bytes a step where SSE2 is there (every x86-64), a class table
+ * elsewhere and at the end. */
 #ifndef WORKER_HTTP_H1_SCAN_H
 #define WORKER_HTTP_H1_SCAN_H
 
@@ -30,7 +31,8 @@ static inline const char *h1_scan_value(const char *p, const char *end)
 #ifdef __SSE2__
     while (end - p >= 16) {
         __m128i v = h1_scan_load(p);
-        unsigned m = h1_scan_mask(_mm_or_si128(h1_scan_at_most(v, 0x1f), _mm_cmpeq_epi8(v, _mm_set1_epi8(0x7f))));
+        unsigned m = h1_scan_mask(
+            _mm_or_si128(h1_scan_at_most(v, 0x1f), _mm_cmpeq_epi8(v, _mm_set1_epi8(0x7f))));
         if (m == 0) {
             p += 16;
             continue;
@@ -52,9 +54,9 @@ static inline const char *h1_scan_target(const char *p, const char *end)
 #ifdef __SSE2__
     while (end - p >= 16) {
         __m128i v = h1_scan_load(p);
-        unsigned m = h1_scan_mask(_mm_or_si128(h1_scan_at_most(v, 0x20),
-                                               _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8(0x7f)),
-                                                            _mm_cmpeq_epi8(v, _mm_set1_epi8('#')))));
+        unsigned m = h1_scan_mask(_mm_or_si128(
+            h1_scan_at_most(v, 0x20), _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8(0x7f)),
+                                                   _mm_cmpeq_epi8(v, _mm_set1_epi8('#')))));
         if (m != 0)
             return p + __builtin_ctz(m);
         p += 16;
@@ -81,15 +83,16 @@ static inline const char *h1_scan_lf(const char *p, const char *end)
     return p;
 }
 
-/* First byte of [p, end) that no token may hold. *ret_plain: the name is of letters and "-" only (false when not known). */
+/* First byte of [p, end) that no token may hold. *ret_plain: the name is of letters and "-" only
+ * (false when not known). */
 static inline const char *h1_scan_name(const char *p, const char *end, bool *ret_plain)
 {
 #ifdef __SSE2__
     while (end - p >= 16) {
         __m128i v = h1_scan_load(p);
         __m128i letter = _mm_sub_epi8(_mm_or_si128(v, _mm_set1_epi8(0x20)), _mm_set1_epi8('a'));
-        unsigned good = h1_scan_mask(
-            _mm_or_si128(h1_scan_at_most(letter, 'z' - 'a'), _mm_cmpeq_epi8(v, _mm_set1_epi8('-'))));
+        unsigned good = h1_scan_mask(_mm_or_si128(h1_scan_at_most(letter, 'z' - 'a'),
+                                                  _mm_cmpeq_epi8(v, _mm_set1_epi8('-'))));
         unsigned bad = ~good & 0xffffu;
         if (bad == 0) {
             p += 16;

@@ -1,8 +1,9 @@
 /* Methods, status texts, byte classes and known field names: the vocabulary of http.h. */
 #include "worker/http/http.h"
 
-#define HTTP_NAME_MAX 24u   /* room for the longest known field name; unit test checks it */
+#define HTTP_NAME_MAX 24u /* room for the longest known field name; unit test checks it */
 
+/* clang-format off */
 const unsigned char http_class[256] = {
      0,  0,  0,  0,  0,  0,  0,  0,  0,  2,  0,  0,  0,  0,  0,  0, /* 0x00 */
      0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0, /* 0x10 */
@@ -21,6 +22,7 @@ const unsigned char http_class[256] = {
      6,  6,  6,  6,  6,  6,  6,  6,  6,  6,  6,  6,  6,  6,  6,  6, /* 0xe0 */
      6,  6,  6,  6,  6,  6,  6,  6,  6,  6,  6,  6,  6,  6,  6,  6, /* 0xf0 */
 };
+/* clang-format on */
 
 enum http_method http_method_of(struct slice t)
 {
@@ -69,71 +71,75 @@ bool http_method_idempotent(enum http_method m)
     return m == HTTP_PUT || m == HTTP_DELETE || http_method_safe(m);
 }
 
+/* clang-format off */
+static const char *const http_status_table[500] = {
+    [100 - 100] = "Continue",
+    [101 - 100] = "Switching Protocols",
+    [102 - 100] = "Processing",
+    [103 - 100] = "Early Hints",
+    [200 - 100] = "OK",
+    [201 - 100] = "Created",
+    [202 - 100] = "Accepted",
+    [203 - 100] = "Non-Authoritative Information",
+    [204 - 100] = "No Content",
+    [205 - 100] = "Reset Content",
+    [206 - 100] = "Partial Content",
+    [207 - 100] = "Multi-Status",
+    [208 - 100] = "Already Reported",
+    [226 - 100] = "IM Used",
+    [300 - 100] = "Multiple Choices",
+    [301 - 100] = "Moved Permanently",
+    [302 - 100] = "Found",
+    [303 - 100] = "See Other",
+    [304 - 100] = "Not Modified",
+    [305 - 100] = "Use Proxy",
+    [307 - 100] = "Temporary Redirect",
+    [308 - 100] = "Permanent Redirect",
+    [400 - 100] = "Bad Request",
+    [401 - 100] = "Unauthorized",
+    [402 - 100] = "Payment Required",
+    [403 - 100] = "Forbidden",
+    [404 - 100] = "Not Found",
+    [405 - 100] = "Method Not Allowed",
+    [406 - 100] = "Not Acceptable",
+    [407 - 100] = "Proxy Authentication Required",
+    [408 - 100] = "Request Timeout",
+    [409 - 100] = "Conflict",
+    [410 - 100] = "Gone",
+    [411 - 100] = "Length Required",
+    [412 - 100] = "Precondition Failed",
+    [413 - 100] = "Content Too Large",
+    [414 - 100] = "URI Too Long",
+    [415 - 100] = "Unsupported Media Type",
+    [416 - 100] = "Range Not Satisfiable",
+    [417 - 100] = "Expectation Failed",
+    [421 - 100] = "Misdirected Request",
+    [422 - 100] = "Unprocessable Content",
+    [423 - 100] = "Locked",
+    [424 - 100] = "Failed Dependency",
+    [425 - 100] = "Too Early",
+    [426 - 100] = "Upgrade Required",
+    [428 - 100] = "Precondition Required",
+    [429 - 100] = "Too Many Requests",
+    [431 - 100] = "Request Header Fields Too Large",
+    [451 - 100] = "Unavailable For Legal Reasons",
+    [500 - 100] = "Internal Server Error",
+    [501 - 100] = "Not Implemented",
+    [502 - 100] = "Bad Gateway",
+    [503 - 100] = "Service Unavailable",
+    [504 - 100] = "Gateway Timeout",
+    [505 - 100] = "HTTP Version Not Supported",
+    [506 - 100] = "Variant Also Negotiates",
+    [507 - 100] = "Insufficient Storage",
+    [508 - 100] = "Loop Detected",
+    [511 - 100] = "Network Authentication Required",
+};
+/* clang-format on */
+
 struct slice http_status_text(unsigned status)
 {
-    switch (status) {
-    case 100: return SLICE("Continue");
-    case 101: return SLICE("Switching Protocols");
-    case 102: return SLICE("Processing");
-    case 103: return SLICE("Early Hints");
-    case 200: return SLICE("OK");
-    case 201: return SLICE("Created");
-    case 202: return SLICE("Accepted");
-    case 203: return SLICE("Non-Authoritative Information");
-    case 204: return SLICE("No Content");
-    case 205: return SLICE("Reset Content");
-    case 206: return SLICE("Partial Content");
-    case 207: return SLICE("Multi-Status");
-    case 208: return SLICE("Already Reported");
-    case 226: return SLICE("IM Used");
-    case 300: return SLICE("Multiple Choices");
-    case 301: return SLICE("Moved Permanently");
-    case 302: return SLICE("Found");
-    case 303: return SLICE("See Other");
-    case 304: return SLICE("Not Modified");
-    case 305: return SLICE("Use Proxy");
-    case 307: return SLICE("Temporary Redirect");
-    case 308: return SLICE("Permanent Redirect");
-    case 400: return SLICE("Bad Request");
-    case 401: return SLICE("Unauthorized");
-    case 402: return SLICE("Payment Required");
-    case 403: return SLICE("Forbidden");
-    case 404: return SLICE("Not Found");
-    case 405: return SLICE("Method Not Allowed");
-    case 406: return SLICE("Not Acceptable");
-    case 407: return SLICE("Proxy Authentication Required");
-    case 408: return SLICE("Request Timeout");
-    case 409: return SLICE("Conflict");
-    case 410: return SLICE("Gone");
-    case 411: return SLICE("Length Required");
-    case 412: return SLICE("Precondition Failed");
-    case 413: return SLICE("Content Too Large");
-    case 414: return SLICE("URI Too Long");
-    case 415: return SLICE("Unsupported Media Type");
-    case 416: return SLICE("Range Not Satisfiable");
-    case 417: return SLICE("Expectation Failed");
-    case 421: return SLICE("Misdirected Request");
-    case 422: return SLICE("Unprocessable Content");
-    case 423: return SLICE("Locked");
-    case 424: return SLICE("Failed Dependency");
-    case 425: return SLICE("Too Early");
-    case 426: return SLICE("Upgrade Required");
-    case 428: return SLICE("Precondition Required");
-    case 429: return SLICE("Too Many Requests");
-    case 431: return SLICE("Request Header Fields Too Large");
-    case 451: return SLICE("Unavailable For Legal Reasons");
-    case 500: return SLICE("Internal Server Error");
-    case 501: return SLICE("Not Implemented");
-    case 502: return SLICE("Bad Gateway");
-    case 503: return SLICE("Service Unavailable");
-    case 504: return SLICE("Gateway Timeout");
-    case 505: return SLICE("HTTP Version Not Supported");
-    case 506: return SLICE("Variant Also Negotiates");
-    case 507: return SLICE("Insufficient Storage");
-    case 508: return SLICE("Loop Detected");
-    case 511: return SLICE("Network Authentication Required");
-    default: return SLICE("");
-    }
+    const char *text = status >= 100 && status < 600 ? http_status_table[status - 100] : NULL;
+    return text != NULL ? slice_str(text) : SLICE("");
 }
 
 static const struct {
@@ -164,8 +170,8 @@ static inline uint32_t http_load32(const char *p)
     return v;
 }
 
-/* Zero when the words are equal but for the case of letters. `lower` holds lower-case letters, digits and "-": of these only
- * letters have bit 0x40, and only there may bit 0x20 differ. */
+/* Zero when the words are equal but for the case of letters. `lower` holds lower-case letters,
+ * digits and "-": of these only letters have bit 0x40, and only there may bit 0x20 differ. */
 static inline uint64_t http_diff(uint64_t any, uint64_t lower)
 {
     return (any ^ lower) & ~((lower & 0x4040404040404040u) >> 1);
@@ -213,7 +219,9 @@ static enum http_field_id http_field_candidate(const char *p, size_t n)
     case 11:
         return FIELD_RETRY_AFTER;
     case 12:
-        return AT(0) == 'c' ? FIELD_CONTENT_TYPE : AT(0) == 'm' ? FIELD_MAX_FORWARDS : FIELD_X_REQUEST_ID;
+        return AT(0) == 'c'   ? FIELD_CONTENT_TYPE
+               : AT(0) == 'm' ? FIELD_MAX_FORWARDS
+                              : FIELD_X_REQUEST_ID;
     case 13:
         return AT(0) == 'c' ? FIELD_CACHE_CONTROL : FIELD_AUTHORIZATION;
     case 14:
@@ -221,9 +229,13 @@ static enum http_field_id http_field_candidate(const char *p, size_t n)
     case 15:
         return FIELD_X_FORWARDED_FOR;
     case 16:
-        return AT(0) == 'p' ? FIELD_PROXY_CONNECTION : AT(12) == 'h' ? FIELD_X_FORWARDED_HOST : FIELD_X_FORWARDED_PORT;
+        return AT(0) == 'p'    ? FIELD_PROXY_CONNECTION
+               : AT(12) == 'h' ? FIELD_X_FORWARDED_HOST
+                               : FIELD_X_FORWARDED_PORT;
     case 17:
-        return AT(0) == 't' ? FIELD_TRANSFER_ENCODING : AT(2) == 'f' ? FIELD_X_FORWARDED_PROTO : FIELD_X_ACCEL_BUFFERING;
+        return AT(0) == 't'   ? FIELD_TRANSFER_ENCODING
+               : AT(2) == 'f' ? FIELD_X_FORWARDED_PROTO
+                              : FIELD_X_ACCEL_BUFFERING;
     case 18:
         return FIELD_PROXY_AUTHENTICATE;
     case 19:

@@ -1,4 +1,5 @@
-/* PROXY protocol: the header is decoded from the beginning of what has come, at every call anew (it is short and comes once). */
+/* PROXY protocol: the header is decoded from the beginning of what has come, at every call anew (it
+ * is short and comes once). */
 #include "worker/http/proxyp.h"
 
 #include "base/err.h"
@@ -6,7 +7,7 @@
 #define PROXYP_V1_MAX  107u
 #define PROXYP_V2_HEAD 16u
 #define PROXYP_V2_MAX  4096u
-#define PROXYP_UNIX    216u   /* two paths of 108 bytes */
+#define PROXYP_UNIX    216u /* two paths of 108 bytes */
 
 static const char proxyp_v1[] = "PROXY ";
 static const char proxyp_v2[] = "\r\n\r\n\0\r\nQUIT\n";
@@ -53,7 +54,8 @@ static int proxyp_parse_v1(const char *p, size_t n, struct proxyp *ret)
     const char *lf = memchr(p, '\n', look);
     if (lf == NULL) {
         const char *cr = memchr(p, '\r', look);
-        return look == PROXYP_V1_MAX || (cr != NULL && cr != p + look - 1) ? -ERR_BAD_PROXY : -ERR_AGAIN;
+        return look == PROXYP_V1_MAX || (cr != NULL && cr != p + look - 1) ? -ERR_BAD_PROXY
+                                                                           : -ERR_AGAIN;
     }
     if (lf[-1] != '\r' || memchr(p, '\r', (size_t)(lf - 1 - p)) != NULL)
         return -ERR_BAD_PROXY;
@@ -93,7 +95,8 @@ static int proxyp_tlvs(const unsigned char *b, size_t n)
     return 0;
 }
 
-/* Bytes of addresses that family and transport of a version 2 header take, or -1 when not a stream over IP or unix. */
+/* Bytes of addresses that family and transport of a version 2 header take, or -1 when not a stream
+ * over IP or unix. */
 static int proxyp_v2_size(unsigned char family)
 {
     switch (family) {
@@ -129,7 +132,7 @@ static int proxyp_parse_v2(const char *p, size_t n, struct proxyp *ret)
         return -ERR_AGAIN;
     const int size = (int)(PROXYP_V2_HEAD + len);
     if (local || b[13] == 0x00) {
-        ret->local = true;   /* what follows is to be ignored */
+        ret->local = true; /* what follows is to be ignored */
         return size;
     }
     const size_t addresses = (size_t)proxyp_v2_size(b[13]);
@@ -155,7 +158,7 @@ static int proxyp_parse_v2(const char *p, size_t n, struct proxyp *ret)
 int proxyp_parse(const char *p, size_t n, struct proxyp *ret)
 {
     const size_t v1 = sizeof(proxyp_v1) - 1, v2 = sizeof(proxyp_v2) - 1;
-    memset(ret, 0, sizeof(*ret));   /* AF_UNSPEC is 0 */
+    memset(ret, 0, sizeof(*ret)); /* AF_UNSPEC is 0 */
     if (n == 0)
         return -ERR_AGAIN;
     int rc;

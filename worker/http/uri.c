@@ -27,7 +27,8 @@ static bool uri_is_plain(struct slice path)
     return true;
 }
 
-/* Decodes %XX at p (n bytes left) into out: one byte when unreserved, else "%XX" in upper case. Bytes written or an error. */
+/* Decodes %XX at p (n bytes left) into out: one byte when unreserved, else "%XX" in upper case.
+ * Bytes written or an error. */
 static int uri_unescape(const char *p, size_t n, char *out)
 {
     static const char upper[] = "0123456789ABCDEF";
@@ -56,7 +57,7 @@ int uri_normalize(struct slice path, struct arena *a, struct slice *ret)
     *ret = path;
     if (uri_is_plain(path))
         return 0;
-    char *out = arena_bytes(a, path.n);   /* never longer than what came */
+    char *out = arena_bytes(a, path.n); /* never longer than what came */
     if (out == NULL)
         return -ERR_NOMEM;
     /* out[0..o) ends in "/" whenever a segment begins; segment is where the current one begins. */
@@ -120,7 +121,8 @@ int uri_authority(struct slice s, struct slice *ret_host, uint16_t *ret_port)
         ptrdiff_t close = slice_chr(s, ']');
         union addr ip;
         /* Only what contains ":" is IPv6: [127.0.0.1] is nothing. */
-        if (close < 0 || addr_parse_ip(slice_of(s.p + 1, (size_t)close - 1), &ip) < 0 || ip.sa.sa_family != AF_INET6)
+        if (close < 0 || addr_parse_ip(slice_of(s.p + 1, (size_t)close - 1), &ip) < 0 ||
+            ip.sa.sa_family != AF_INET6)
             return -ERR_BAD_HOST;
         n = (size_t)close + 1;
     } else {
