@@ -12,3 +12,24 @@ libshm_a_SOURCES = \
 	shm/server.c shm/server.h \
 	shm/server_circuit.c \
 	shm/slot.c shm/slot.h
+
+check_PROGRAMS += t/unit/shm_segment_test
+UNIT_TESTS += t/unit/shm_segment_test
+t_unit_shm_segment_test_SOURCES = t/unit/shm_segment_test.c t/unit/tap.h
+t_unit_shm_segment_test_LDADD = $(LIBS_SHM)
+check_PROGRAMS += t/unit/shm_counter_test
+UNIT_TESTS += t/unit/shm_counter_test
+t_unit_shm_counter_test_SOURCES = t/unit/shm_counter_test.c t/unit/tap.h
+t_unit_shm_counter_test_LDADD = $(LIBS_SHM)
+check_PROGRAMS += t/unit/shm_server_test
+UNIT_TESTS += t/unit/shm_server_test
+t_unit_shm_server_test_SOURCES = t/unit/shm_server_test.c t/unit/tap.h
+t_unit_shm_server_test_LDADD = $(LIBS_SHM)
+check_PROGRAMS += t/unit/shm_crash_test
+UNIT_TESTS += t/unit/shm_crash_test
+t_unit_shm_crash_test_SOURCES = t/unit/shm_crash_test.c t/unit/tap.h
+t_unit_shm_crash_test_LDADD = $(LIBS_SHM)
+check_PROGRAMS += t/unit/shm_storm_test
+UNIT_TESTS += t/unit/shm_storm_test
+t_unit_shm_storm_test_SOURCES = t/unit/shm_storm_test.c t/unit/tap.h
+t_unit_shm_storm_test_LDADD = $(LIBS_SHM)

@@ -78,7 +78,8 @@ static bool window_add(struct server_rec *r, const struct server_policy *p, uint
         failures += failed;
         if (atomic_compare_exchange_weak_explicit(&r->window, &w, start << 24 | (uint64_t)requests << 12 | failures,
                                                   memory_order_relaxed, memory_order_relaxed))
-            return requests >= WINDOW_LEAST && failures * 2 > requests;
+            /* The failure that opened the window was not drawn by chance: it does not count towards the share. */
+            return failed && requests >= WINDOW_LEAST && (failures - 1) * 2 > requests - 1;
     }
     return false;
 }
