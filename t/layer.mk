@@ -1,5 +1,5 @@
 # The tests: end to end (t/*.t under prove), fuzz targets with their corpora, tools.
-EXTRA_DIST += $(wildcard $(srcdir)/t/*.t) t/lib t/tool t/bench $(wildcard $(srcdir)/t/fuzz/corpus)
+EXTRA_DIST += $(wildcard $(srcdir)/t/*.t) t/lib t/tool t/bench t/conf $(wildcard $(srcdir)/t/fuzz/corpus)
 
 # A fuzz target is t/fuzz/NAME_fuzz.c with its corpus in t/fuzz/corpus/NAME. It is linked with libFuzzer under --enable-fuzz, else
 # with replay.c, which runs every file of the corpus and every beginning of it.
