@@ -1,4 +1,5 @@
-/* From sections to objects: built-in defaults, [defaults], inheritance, references, routes of all hosts. */
+/* From sections to objects: built-in defaults, [defaults], inheritance, references, routes of all
+ * hosts. */
 #include "base/err.h"
 #include "config/load.h"
 
@@ -33,7 +34,8 @@ static void check_required(struct conf_load *x, const struct conf_section *s)
             e = e->next;
         struct slice name = conf_key_name(k);
         if (!e)
-            conf_load_error(x, s->pos, "[%s " SLICE_FMT "] needs `" SLICE_FMT "`", info->name, SLICE_ARG(s->name), SLICE_ARG(name));
+            conf_load_error(x, s->pos, "[%s " SLICE_FMT "] needs `" SLICE_FMT "`", info->name,
+                            SLICE_ARG(s->name), SLICE_ARG(name));
     }
 }
 
@@ -59,25 +61,25 @@ static size_t count_sections(const struct conf_load *x, enum conf_sect kind)
 }
 
 /* Makes empty objects of one kind with their names, so that references find them. */
-#define MAKE(field, type, sect, map) \
-    do { \
-        size_t n_ = count_sections(x, sect); \
-        c->field = ARENA_ARRAY(&c->arena, struct type *, n_ + 1); \
-        for (struct conf_section *s_ = x->sections; s_ && c->field; s_ = s_->next) { \
-            struct type *o_ = s_->kind == (sect) ? ARENA_NEW(&c->arena, struct type) : NULL; \
-            if (s_->kind != (sect)) \
-                continue; \
-            if (!o_) \
-                return -ERR_NOMEM; \
-            o_->name = s_->name; \
-            o_->pos = s_->pos; \
-            o_->origin = origins(x, s_); \
-            o_->id = (uint32_t)c->n##field; \
-            c->field[c->n##field++] = o_; \
-            s_->object = o_; \
-            if (map_put(&x->map, o_->name, o_, NULL) == -ERR_NOMEM) \
-                return -ERR_NOMEM; \
-        } \
+#define MAKE(field, type, sect, map)                                                               \
+    do {                                                                                           \
+        size_t n_ = count_sections(x, sect);                                                       \
+        c->field = ARENA_ARRAY(&c->arena, struct type *, n_ + 1);                                  \
+        for (struct conf_section *s_ = x->sections; s_ && c->field; s_ = s_->next) {               \
+            struct type *o_ = s_->kind == (sect) ? ARENA_NEW(&c->arena, struct type) : NULL;       \
+            if (s_->kind != (sect))                                                                \
+                continue;                                                                          \
+            if (!o_)                                                                               \
+                return -ERR_NOMEM;                                                                 \
+            o_->name = s_->name;                                                                   \
+            o_->pos = s_->pos;                                                                     \
+            o_->origin = origins(x, s_);                                                           \
+            o_->id = (uint32_t)c->n##field;                                                        \
+            c->field[c->n##field++] = o_;                                                          \
+            s_->object = o_;                                                                       \
+            if (map_put(&x->map, o_->name, o_, NULL) == -ERR_NOMEM)                                \
+                return -ERR_NOMEM;                                                                 \
+        }                                                                                          \
     } while (0)
 
 static int make_objects(struct conf_load *x)
@@ -93,16 +95,26 @@ static int make_objects(struct conf_load *x)
 const void *conf_builtin_group(const struct conf_builtin *b, enum conf_group g)
 {
     switch (g) {
-    case CONF_GROUP_GLOBAL: return &b->global;
-    case CONF_GROUP_LISTEN: return &b->listen;
-    case CONF_GROUP_CONN: return &b->conn;
-    case CONF_GROUP_SCOPE: return &b->scope;
-    case CONF_GROUP_HOST: return &b->host;
-    case CONF_GROUP_ROUTE: return &b->route;
-    case CONF_GROUP_SCOPE_UP: return &b->scope_up;
-    case CONF_GROUP_UPSTREAM: return &b->upstream;
-    case CONF_GROUP_LOG: return &b->log;
-    case CONF_GROUP__COUNT: break;
+    case CONF_GROUP_GLOBAL:
+        return &b->global;
+    case CONF_GROUP_LISTEN:
+        return &b->listen;
+    case CONF_GROUP_CONN:
+        return &b->conn;
+    case CONF_GROUP_SCOPE:
+        return &b->scope;
+    case CONF_GROUP_HOST:
+        return &b->host;
+    case CONF_GROUP_ROUTE:
+        return &b->route;
+    case CONF_GROUP_SCOPE_UP:
+        return &b->scope_up;
+    case CONF_GROUP_UPSTREAM:
+        return &b->upstream;
+    case CONF_GROUP_LOG:
+        return &b->log;
+    case CONF_GROUP__COUNT:
+        break;
     }
     return NULL;
 }
@@ -113,10 +125,14 @@ static int built_in(struct conf_load *x)
     struct conf_builtin *b = ARENA_NEW(&c->arena, struct conf_builtin);
     if (!b)
         return -ERR_NOMEM;
-    bool ok = group_defaults(x, CONF_GROUP_GLOBAL, &b->global) && group_defaults(x, CONF_GROUP_CONN, &b->conn) &&
-              group_defaults(x, CONF_GROUP_SCOPE, &b->scope) && group_defaults(x, CONF_GROUP_LISTEN, &b->listen) &&
-              group_defaults(x, CONF_GROUP_HOST, &b->host) && group_defaults(x, CONF_GROUP_ROUTE, &b->route) &&
-              group_defaults(x, CONF_GROUP_UPSTREAM, &b->upstream) && group_defaults(x, CONF_GROUP_LOG, &b->log);
+    bool ok = group_defaults(x, CONF_GROUP_GLOBAL, &b->global) &&
+              group_defaults(x, CONF_GROUP_CONN, &b->conn) &&
+              group_defaults(x, CONF_GROUP_SCOPE, &b->scope) &&
+              group_defaults(x, CONF_GROUP_LISTEN, &b->listen) &&
+              group_defaults(x, CONF_GROUP_HOST, &b->host) &&
+              group_defaults(x, CONF_GROUP_ROUTE, &b->route) &&
+              group_defaults(x, CONF_GROUP_UPSTREAM, &b->upstream) &&
+              group_defaults(x, CONF_GROUP_LOG, &b->log);
     if (!ok)
         return arena_failed(&c->arena) || x->scratch.failed ? -ERR_NOMEM : -ERR_INTERNAL;
     c->builtin = x->builtin = b;
@@ -125,7 +141,8 @@ static int built_in(struct conf_load *x)
     c->defaults = b->scope;
     struct conf_log *log = map_get(&x->logs, SLICE("main"));
     if (log) {
-        struct conf_log **v = conf_kind_grow(x, &c->defaults.access_log, sizeof(struct conf_log *), true);
+        struct conf_log **v =
+            conf_kind_grow(x, &c->defaults.access_log, sizeof(struct conf_log *), true);
         if (!v)
             return -ERR_NOMEM;
         *v = log;
@@ -133,7 +150,8 @@ static int built_in(struct conf_load *x)
     return 0;
 }
 
-static void fill_upstream(struct conf_load *x, const struct conf_section *s, struct conf_upstream *u)
+static void fill_upstream(struct conf_load *x, const struct conf_section *s,
+                          struct conf_upstream *u)
 {
     u->k = x->builtin->upstream;
     apply(x, s, CONF_GROUP_UPSTREAM, &u->k);
@@ -187,8 +205,8 @@ static void fill_objects(struct conf_load *x)
     }
 }
 
-static void fill_route(struct conf_load *x, const struct conf_section *s, struct conf_route *r, const struct conf_scope_keys *scope,
-                       struct conf_upstream *upstream)
+static void fill_route(struct conf_load *x, const struct conf_section *s, struct conf_route *r,
+                       const struct conf_scope_keys *scope, struct conf_upstream *upstream)
 {
     r->name = s->route;
     r->pos = s->pos;
@@ -211,7 +229,8 @@ struct pending_list {
     size_t n;
 };
 
-static int pend(struct conf_load *x, struct pending_list *l, const struct conf_section *s, struct conf_route *r)
+static int pend(struct conf_load *x, struct pending_list *l, const struct conf_section *s,
+                struct conf_route *r)
 {
     struct pending *p = ARENA_NEW(&x->tree, struct pending);
     if (!p)
@@ -240,7 +259,9 @@ static int collect_routes(struct conf_load *x, struct pending_list *own, struct 
             for (size_t i = 0; i < c->nhost && x->d->n < 200; i++)
                 conf_near_try(&near, c->host[i]->name);
             if (near.best.p)
-                conf_load_error(x, s->pos, "there is no [host " SLICE_FMT "]; did you mean `" SLICE_FMT "`?", SLICE_ARG(s->host), SLICE_ARG(near.best));
+                conf_load_error(x, s->pos,
+                                "there is no [host " SLICE_FMT "]; did you mean `" SLICE_FMT "`?",
+                                SLICE_ARG(s->host), SLICE_ARG(near.best));
             else
                 conf_load_error(x, s->pos, "there is no [host " SLICE_FMT "]", SLICE_ARG(s->host));
         }
@@ -252,10 +273,14 @@ static int collect_routes(struct conf_load *x, struct pending_list *own, struct 
         r->origin = origins(x, s);
         s->object = r;
         if (r->k.return_.status && r->k.metrics)
-            conf_load_error(x, s->pos, "[route " SLICE_FMT "] has both return and metrics", SLICE_ARG(s->name));
-        if (h && !r->upstream && !r->k.return_.status && !r->k.metrics)
-            conf_load_error(x, s->pos, "[route " SLICE_FMT "] has no upstream, and neither has its host; or give it return or metrics",
+            conf_load_error(x, s->pos, "[route " SLICE_FMT "] has both return and metrics",
                             SLICE_ARG(s->name));
+        if (h && !r->upstream && !r->k.return_.status && !r->k.metrics)
+            conf_load_error(
+                x, s->pos,
+                "[route " SLICE_FMT
+                "] has no upstream, and neither has its host; or give it return or metrics",
+                SLICE_ARG(s->name));
         if ((h || all) && pend(x, all ? star : &own[h->id], s, r) < 0)
             return -ERR_NOMEM;
     }
@@ -263,11 +288,13 @@ static int collect_routes(struct conf_load *x, struct pending_list *own, struct 
 }
 
 /* A host's own version of a route of all hosts, unless it has a route of that name. */
-static int copy_star(struct conf_load *x, struct conf_host *h, const struct pending *p, struct pending_list *own)
+static int copy_star(struct conf_load *x, struct conf_host *h, const struct pending *p,
+                     struct pending_list *own)
 {
     const struct conf_route *from = p->route;
     buf_clear(&x->scratch);
-    buf_printf(&x->scratch, "route " SLICE_FMT "/" SLICE_FMT, SLICE_ARG(h->name), SLICE_ARG(from->name));
+    buf_printf(&x->scratch, "route " SLICE_FMT "/" SLICE_FMT, SLICE_ARG(h->name),
+               SLICE_ARG(from->name));
     if (x->scratch.failed)
         return -ERR_NOMEM;
     if (map_get(&x->by_title, buf_slice(&x->scratch)))
@@ -281,12 +308,15 @@ static int copy_star(struct conf_load *x, struct conf_host *h, const struct pend
     r->host = h;
     r->origin = from->origin;
     if (!r->upstream && !r->k.return_.status && !r->k.metrics)
-        conf_load_error(x, p->sect->pos, "[route " SLICE_FMT "] has no upstream in [host " SLICE_FMT "]; give it an upstream, return or metrics",
+        conf_load_error(x, p->sect->pos,
+                        "[route " SLICE_FMT "] has no upstream in [host " SLICE_FMT
+                        "]; give it an upstream, return or metrics",
                         SLICE_ARG(p->sect->name), SLICE_ARG(h->name));
     return pend(x, own, p->sect, r);
 }
 
-static int finish_host(struct conf_load *x, struct conf_host *h, struct pending_list *own, const struct pending_list *star, struct map *paths)
+static int finish_host(struct conf_load *x, struct conf_host *h, struct pending_list *own,
+                       const struct pending_list *star, struct map *paths)
 {
     struct arena *a = &x->c->arena;
     size_t n_own = own->n, n = 0;
@@ -306,11 +336,18 @@ static int finish_host(struct conf_load *x, struct conf_host *h, struct pending_
         return -ERR_NOMEM;
     for (h->nroute = 0; h->nroute < n; h->nroute++) {
         struct conf_route *r = rank[h->nroute].route;
-        r->series = arena_printf(a, SLICE_FMT "/" SLICE_FMT, SLICE_ARG(h->name), SLICE_ARG(r->name));
+        r->series =
+            arena_printf(a, SLICE_FMT "/" SLICE_FMT, SLICE_ARG(h->name), SLICE_ARG(r->name));
         h->route[h->nroute] = r;
     }
-    *h->self = (struct conf_route){.name = SLICE(""), .host = h, .pos = h->pos, .k = x->builtin->route, .scope = h->scope, .upstream = h->upstream,
-                                   .series = h->name, .origin = h->origin};
+    *h->self = (struct conf_route){.name = SLICE(""),
+                                   .host = h,
+                                   .pos = h->pos,
+                                   .k = x->builtin->route,
+                                   .scope = h->scope,
+                                   .upstream = h->upstream,
+                                   .series = h->name,
+                                   .origin = h->origin};
     x->c->nroute += n + 1;
     return 0;
 }

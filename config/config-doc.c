@@ -1,4 +1,5 @@
-/* Prints documentation made from the key table: config-doc man|sample|words; `check FILE` loads a file. Runs at build time. */
+/* Prints documentation made from the key table: config-doc man|sample|words; `check FILE` loads a
+ * file. Runs at build time. */
 #include "base/err.h"
 #include "config/config.h"
 #include "config/doc.h"

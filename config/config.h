@@ -1,4 +1,5 @@
-/* The configuration as the program uses it: built once by config_load(), read-only afterwards, inherited over fork. */
+/* The configuration as the program uses it: built once by config_load(), read-only afterwards,
+ * inherited over fork. */
 #ifndef CONFIG_CONFIG_H
 #define CONFIG_CONFIG_H
 
@@ -6,6 +7,12 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/log.h"
+
+/* Limits of the machine's shared tables, which shm/segment.h has as SHM_SERVERS, SHM_SERIES and
+ * SHM_NAMES. */
+#define CONF_MOST_SERVERS 8192u /* of all upstreams; more are an error */
+#define CONF_MOST_SERIES  8192u /* hosts and routes; those beyond share the series `other` */
+#define CONF_MOST_NAMES   4096u /* servers given by name */
 
 /* Where a value came from, for diagnostics, `rpd -T --origin` and `rpctl explain`. */
 struct conf_pos {
@@ -15,15 +22,15 @@ struct conf_pos {
 struct conf_words {
     struct slice *v;
     size_t n;
-    bool set, off;      /* set: given at all; off: the single word `off` */
+    bool set, off; /* set: given at all; off: the single word `off` */
 };
 struct conf_cidrs {
     struct cidr *v;
     size_t n;
 };
-struct conf_address {          /* one listener address */
+struct conf_address { /* one listener address */
     struct addr_any addr;
-    struct slice text;         /* canonical text, identity over reloads */
+    struct slice text; /* canonical text, identity over reloads */
     struct conf_pos pos;
 };
 struct conf_addrs {
@@ -36,20 +43,24 @@ struct conf_proxy_protocol {
     struct conf_cidrs from;
 };
 enum conf_retry_on {
-    CONF_RETRY_CONNECT = 1, CONF_RETRY_REUSED = 2, CONF_RETRY_RESET = 4,
-    CONF_RETRY_502 = 8, CONF_RETRY_503 = 16, CONF_RETRY_504 = 32
+    CONF_RETRY_CONNECT = 1,
+    CONF_RETRY_REUSED = 2,
+    CONF_RETRY_RESET = 4,
+    CONF_RETRY_502 = 8,
+    CONF_RETRY_503 = 16,
+    CONF_RETRY_504 = 32
 };
 struct conf_retry {
-    uint32_t tries;            /* further servers; 0 = never */
-    uint32_t on;               /* enum conf_retry_on bits */
+    uint32_t tries; /* further servers; 0 = never */
+    uint32_t on;    /* enum conf_retry_on bits */
 };
 struct conf_error_page {
-    uint16_t status[16];       /* exact; 400 with `class4`, 500 with `class5` for classes */
+    uint16_t status[16]; /* exact; 400 with `class4`, 500 with `class5` for classes */
     uint8_t nstatus;
     bool class4, class5;
-    struct slice file;         /* path */
-    struct slice body;         /* contents, read at load (64 KiB at most) */
-    struct slice type;         /* media type from the extension: text/html, application/json, text/plain */
+    struct slice file; /* path */
+    struct slice body; /* contents, read at load (64 KiB at most) */
+    struct slice type; /* media type from the extension: text/html, application/json, text/plain */
 };
 struct conf_error_pages {
     struct conf_error_page *v;
@@ -57,12 +68,17 @@ struct conf_error_pages {
 };
 enum conf_reqid { CONF_REQID_TRUSTED, CONF_REQID_MAKE, CONF_REQID_KEEP, CONF_REQID_OFF };
 enum conf_srvhdr { CONF_SRVHDR_PASS, CONF_SRVHDR_HIDE };
-enum conf_balance { CONF_BALANCE_RANDOM_TWO, CONF_BALANCE_ROUND_ROBIN, CONF_BALANCE_LEAST_CONN, CONF_BALANCE_IP_HASH };
+enum conf_balance {
+    CONF_BALANCE_RANDOM_TWO,
+    CONF_BALANCE_ROUND_ROBIN,
+    CONF_BALANCE_LEAST_CONN,
+    CONF_BALANCE_IP_HASH
+};
 
 enum conf_name_kind { CONF_NAME_EXACT, CONF_NAME_WILDCARD, CONF_NAME_REGEX, CONF_NAME_ANY };
 struct conf_name {
     enum conf_name_kind kind;
-    struct slice text;         /* lower case; wildcard without "*" (".example.org"), regex without "~" */
+    struct slice text; /* lower case; wildcard without "*" (".example.org"), regex without "~" */
     struct conf_pos pos;
 };
 struct conf_names {
@@ -72,7 +88,7 @@ struct conf_names {
 enum conf_path_kind { CONF_PATH_EXACT, CONF_PATH_PREFIX, CONF_PATH_REGEX };
 struct conf_path {
     enum conf_path_kind kind;
-    struct slice text;         /* prefix without the "*" ("/static/"), regex without "~" */
+    struct slice text; /* prefix without the "*" ("/static/"), regex without "~" */
     struct conf_pos pos;
 };
 struct conf_paths {
@@ -80,23 +96,23 @@ struct conf_paths {
     size_t n;
 };
 struct conf_return {
-    uint16_t status;           /* 0 = not set */
-    struct slice text;         /* body or URL template */
+    uint16_t status;   /* 0 = not set */
+    struct slice text; /* body or URL template */
     bool is_url;
 };
-struct conf_server {           /* one line of an upstream */
-    struct slice name;         /* "10.0.0.1:80", as written; shown by rpctl */
-    struct slice host;         /* name to resolve and the Host of host_header=server; empty for unix */
+struct conf_server {   /* one line of an upstream */
+    struct slice name; /* "10.0.0.1:80", as written; shown by rpctl */
+    struct slice host; /* name to resolve and the Host of host_header=server; empty for unix */
     uint16_t port;
-    bool literal;              /* addr is filled in; else host must be resolved */
+    bool literal; /* addr is filled in; else host must be resolved */
     struct addr_any addr;
-    uint32_t weight;           /* 1..256 */
+    uint32_t weight; /* 1..256 */
     bool backup, down;
-    uint64_t max_conns;        /* from the option or the upstream's key */
-    uint64_t resolve_ms;       /* 0 = the record's TTL */
-    uint64_t key;              /* hash_fixed of upstream name and server name: identity in shared memory */
+    uint64_t max_conns;  /* from the option or the upstream's key */
+    uint64_t resolve_ms; /* 0 = the record's TTL */
+    uint64_t key; /* hash_fixed of upstream name and server name: identity in shared memory */
     struct conf_pos pos;
-    bool own_max_conns;        /* max_conns is the line's own */
+    bool own_max_conns; /* max_conns is the line's own */
 };
 struct conf_servers {
     struct conf_server *v;
@@ -111,20 +127,20 @@ struct conf_logs {
 struct conf_listen;
 struct conf_listens {
     struct conf_listen **v;
-    size_t n;                  /* 0 = all */
+    size_t n; /* 0 = all */
 };
 
-#include "config/model.h"      /* struct conf_global, conf_conn, conf_scope, ... made from keys.def */
+#include "config/model.h" /* struct conf_global, conf_conn, conf_scope, ... made from keys.def */
 
-struct conf_origin;            /* which keys a section gave, and where: for the dump */
-struct conf_builtin;           /* values of all keys when nothing is said: for the dump */
+struct conf_origin;  /* which keys a section gave, and where: for the dump */
+struct conf_builtin; /* values of all keys when nothing is said: for the dump */
 
 struct conf_listen {
     struct slice name;
     struct conf_pos pos;
     struct conf_listen_keys k;
     struct conf_conn_keys conn; /* resolved: defaults, then this section */
-    uint32_t id;               /* index in config.listen */
+    uint32_t id;                /* index in config.listen */
     const struct conf_origin *origin;
 };
 struct conf_upstream {
@@ -135,25 +151,29 @@ struct conf_upstream {
     const struct conf_origin *origin;
 };
 struct conf_route {
-    struct slice name;         /* NAME of [route HOST/NAME]; "" for a host's own (implicit) route */
-    struct conf_host *host;    /* NULL for a route of all hosts */
+    struct slice name;      /* NAME of [route HOST/NAME]; "" for a host's own (implicit) route */
+    struct conf_host *host; /* NULL for a route of all hosts */
     struct conf_pos pos;
     struct conf_route_keys k;
-    struct conf_scope_keys scope;  /* fully resolved: defaults -> host -> route. For route of all hosts: per host copies are made */
-    struct conf_upstream *upstream; /* resolved: own, the host's, [defaults]'; may be NULL only with return or metrics */
-    struct slice series;       /* name in metrics and logs: "HOST/NAME" or "HOST" */
-    uint32_t id;               /* index in config.route */
+    struct conf_scope_keys scope;   /* fully resolved: defaults -> host -> route. For route of all
+                                       hosts: per host copies are made */
+    struct conf_upstream *upstream; /* resolved: own, the host's, [defaults]'; may be NULL only with
+                                       return or metrics */
+    struct slice series;            /* name in metrics and logs: "HOST/NAME" or "HOST" */
+    uint32_t id;                    /* index in config.route */
     const struct conf_origin *origin;
 };
 struct conf_host {
     struct slice name;
     struct conf_pos pos;
     struct conf_host_keys k;
-    struct conf_scope_keys scope;   /* resolved: defaults -> host */
+    struct conf_scope_keys scope; /* resolved: defaults -> host */
     struct conf_upstream *upstream;
-    struct conf_route **route;      /* own routes and copies of the `*` ones, in order of precedence (see CONFIG rule 3) */
-    size_t nroute;                  /* not counting `self` */
-    struct conf_route *self;        /* what the host says when no route matches; upstream may be NULL -> 404 */
+    struct conf_route **route; /* own routes and copies of the `*` ones, in order of precedence (see
+                                  CONFIG rule 3) */
+    size_t nroute;             /* not counting `self` */
+    struct conf_route
+        *self; /* what the host says when no route matches; upstream may be NULL -> 404 */
     uint32_t id;
     const struct conf_origin *origin;
 };
@@ -174,26 +194,29 @@ struct config {
     size_t nupstream;
     struct conf_host **host;
     size_t nhost;
-    struct conf_route **route;      /* all routes of all hosts, selfs included */
+    struct conf_route **route; /* all routes of all hosts, selfs included */
     size_t nroute;
     struct conf_log **log;
     size_t nlog;
-    size_t nserver;                 /* of all upstreams */
-    uint32_t workers;               /* resolved number */
-    struct slice path;              /* main file, "" when from the command line */
-    uint64_t hash;                  /* of the effective configuration, error pages included */
-    struct conf_scope_keys defaults;       /* as [defaults] leaves them, for the dump and the diff */
+    size_t nserver;                  /* of all upstreams */
+    uint32_t workers;                /* resolved number */
+    struct slice path;               /* main file, "" when from the command line */
+    uint64_t hash;                   /* of the effective configuration, error pages included */
+    struct conf_scope_keys defaults; /* as [defaults] leaves them, for the dump and the diff */
     struct conf_conn_keys defaults_conn;
     struct conf_upstream *defaults_upstream;
     const struct conf_origin *global_origin, *defaults_origin;
     const struct conf_builtin *builtin;
 };
 
-/* The bytes of every file a load touches, read once; respawns and preflight parse the same bytes. */
+/* The bytes of every file a load touches, read once; respawns and preflight parse the same bytes.
+ */
 struct conf_snapshot;
-/* Text that is used instead of a file (quick start, embedded default), with a name for diagnostics. */
+/* Text that is used instead of a file (quick start, embedded default), with a name for diagnostics.
+ */
 int conf_snapshot_text(const char *name, struct slice text, struct conf_snapshot **ret);
-/* Reads path and everything it includes. Unreadable files are diagnostics of config_load(), not errors here. */
+/* Reads path and everything it includes. Unreadable files are diagnostics of config_load(), not
+ * errors here. */
 int conf_snapshot_file(const char *path, struct conf_snapshot **ret);
 void conf_snapshot_free(struct conf_snapshot **s);
 
@@ -201,8 +224,8 @@ enum conf_diag_level { CONF_ERROR, CONF_WARNING };
 struct conf_diag {
     enum conf_diag_level level;
     struct conf_pos pos;
-    const char *text;          /* message with its hint, without position */
-    const char *line;          /* the source line, for the caret; may be NULL */
+    const char *text; /* message with its hint, without position */
+    const char *line; /* the source line, for the caret; may be NULL */
 };
 struct conf_diags {
     struct arena arena;
@@ -211,21 +234,23 @@ struct conf_diags {
 };
 void conf_diags_init(struct conf_diags *d);
 void conf_diags_fini(struct conf_diags *d);
-void conf_diag_add(struct conf_diags *d, enum conf_diag_level lv, struct conf_pos pos, const char *line, const char *fmt, ...)
-    __attribute__((format(printf, 5, 6)));
+void conf_diag_add(struct conf_diags *d, enum conf_diag_level lv, struct conf_pos pos,
+                   const char *line, const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 /* FILE:LINE:COL: error: text, the line, a caret; sorted by file and line. */
 void conf_diags_print(const struct conf_diags *d, struct buf *out);
 
-/* Parses and cross-checks; every problem goes to d. 0 with *ret set (also when there are warnings), -ERR_INVAL with
- * *ret NULL when there are errors, -ERR_NOMEM. No DNS, no root, no side effect. */
+/* Parses and cross-checks; every problem goes to d. 0 with *ret set (also when there are warnings),
+ * -ERR_INVAL with *ret NULL when there are errors, -ERR_NOMEM. No DNS, no root, no side effect. */
 int config_load(const struct conf_snapshot *s, struct conf_diags *d, struct config **ret);
 void config_free(struct config **c);
-/* Effective configuration as INI that loads again (`rpd -T`); origin: a comment with file:line after each value;
- * changed: only what differs from the defaults. */
+/* Effective configuration as INI that loads again (`rpd -T`); origin: a comment with file:line
+ * after each value; changed: only what differs from the defaults. */
 void config_dump(const struct config *c, bool origin, bool changed, struct buf *out);
-/* One line per difference, for the verdict of a reload: "upstream app: +server 10.0.0.3:80". "" when equal. */
+/* One line per difference, for the verdict of a reload: "upstream app: +server 10.0.0.3:80". ""
+ * when equal. */
 void config_diff(const struct config *a, const struct config *b, struct buf *out);
-/* The most memory the configuration allows workers to use, in bytes, and a table of how it adds up. */
+/* The most memory the configuration allows workers to use, in bytes, and a table of how it adds up.
+ */
 uint64_t config_memory_bound(const struct config *c, struct buf *out);
 /* INI text for `rpd --from A --to URL` and for a file that begins with `proxy = URL`. */
 int config_quick(struct slice from, struct slice to, struct buf *out);

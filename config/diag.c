@@ -8,7 +8,7 @@
 
 #define DIAG_STORED  1000u /* further ones are only counted */
 #define DIAG_PRINTED 100u
-#define DIAG_WIDTH   120u  /* bytes of the source line that are shown */
+#define DIAG_WIDTH   120u /* bytes of the source line that are shown */
 
 void conf_diags_init(struct conf_diags *d)
 {
@@ -23,7 +23,8 @@ void conf_diags_fini(struct conf_diags *d)
 }
 
 /* The first diagnostic of a kind always counts; without memory only its text is lost. */
-void conf_diag_add(struct conf_diags *d, enum conf_diag_level lv, struct conf_pos pos, const char *line, const char *fmt, ...)
+void conf_diag_add(struct conf_diags *d, enum conf_diag_level lv, struct conf_pos pos,
+                   const char *line, const char *fmt, ...)
 {
     char text[1024];
     va_list ap;
@@ -58,8 +59,10 @@ void conf_diag_add(struct conf_diags *d, enum conf_diag_level lv, struct conf_po
 
 static int order(const void *x, const void *y)
 {
-    const struct conf_diag *a = *(const struct conf_diag *const *)x, *b = *(const struct conf_diag *const *)y;
-    int k = a->pos.file && b->pos.file ? strcmp(a->pos.file, b->pos.file) : (a->pos.file != NULL) - (b->pos.file != NULL);
+    const struct conf_diag *a = *(const struct conf_diag *const *)x,
+                           *b = *(const struct conf_diag *const *)y;
+    int k = a->pos.file && b->pos.file ? strcmp(a->pos.file, b->pos.file)
+                                       : (a->pos.file != NULL) - (b->pos.file != NULL);
     if (k == 0)
         k = (a->pos.line > b->pos.line) - (a->pos.line < b->pos.line);
     if (k == 0)

@@ -42,7 +42,8 @@ static int index_items(const struct sides *s, const void *v, struct map *m, stru
     return k;
 }
 
-static void put_missing(struct differ *d, const char *kind, struct slice name, const struct sides *s, const void *v, const struct map *other, char sign)
+static void put_missing(struct differ *d, const char *kind, struct slice name,
+                        const struct sides *s, const void *v, const struct map *other, char sign)
 {
     const struct conf_kind *ops = conf_kind_of(s->key);
     struct slice key = conf_key_name(s->key);
@@ -52,7 +53,8 @@ static void put_missing(struct differ *d, const char *kind, struct slice name, c
         if (map_get(other, d->scratch.n ? buf_slice(&d->scratch) : SLICE("")))
             continue;
         begin(d, kind, name);
-        buf_printf(d->out, ": %c" SLICE_FMT " " SLICE_FMT "\n", sign, SLICE_ARG(key), SLICE_ARG(buf_slice(&d->scratch)));
+        buf_printf(d->out, ": %c" SLICE_FMT " " SLICE_FMT "\n", sign, SLICE_ARG(key),
+                   SLICE_ARG(buf_slice(&d->scratch)));
     }
 }
 
@@ -101,13 +103,14 @@ static void diff_value(struct differ *d, const char *kind, struct slice name, co
     print_side(s, s->a, &d->a);
     print_side(s, s->b, &d->b);
     begin(d, kind, name);
-    buf_printf(d->out, ": " SLICE_FMT " " SLICE_FMT " -> " SLICE_FMT "%s\n", SLICE_ARG(key), SLICE_ARG(buf_slice(&d->a)), SLICE_ARG(buf_slice(&d->b)),
+    buf_printf(d->out, ": " SLICE_FMT " " SLICE_FMT " -> " SLICE_FMT "%s\n", SLICE_ARG(key),
+               SLICE_ARG(buf_slice(&d->a)), SLICE_ARG(buf_slice(&d->b)),
                s->key->flags & F_RESTART ? " (takes effect at the next start or upgrade)" : "");
 }
 
 /* A group; what both sides only inherit was told where it stands. */
-static void diff_group(struct differ *d, const char *kind, struct slice name, enum conf_group g, const void *a, const void *b, const void *parent_a,
-                       const void *parent_b)
+static void diff_group(struct differ *d, const char *kind, struct slice name, enum conf_group g,
+                       const void *a, const void *b, const void *parent_a, const void *parent_b)
 {
     for (size_t i = 0; i < conf_key_count(); i++) {
         const struct conf_key *k = conf_key_at(i);
@@ -129,23 +132,27 @@ static bool same_pages(const struct conf_error_pages *a, const struct conf_error
     return true;
 }
 
-static void diff_scope(struct differ *d, const char *kind, struct slice name, const struct conf_scope_keys *a, const struct conf_scope_keys *b,
+static void diff_scope(struct differ *d, const char *kind, struct slice name,
+                       const struct conf_scope_keys *a, const struct conf_scope_keys *b,
                        const struct conf_scope_keys *pa, const struct conf_scope_keys *pb)
 {
     diff_group(d, kind, name, CONF_GROUP_SCOPE, a, b, pa, pb);
-    bool inherited = pa && a->error_page.v == pa->error_page.v && b->error_page.v == pb->error_page.v;
+    bool inherited =
+        pa && a->error_page.v == pa->error_page.v && b->error_page.v == pb->error_page.v;
     if (!inherited && !same_pages(&a->error_page, &b->error_page)) {
         begin(d, kind, name);
         buf_str(d->out, ": contents of an error_page\n");
     }
 }
 
-static void diff_upstream_ref(struct differ *d, const char *kind, struct slice name, const struct conf_upstream *a, const struct conf_upstream *b)
+static void diff_upstream_ref(struct differ *d, const char *kind, struct slice name,
+                              const struct conf_upstream *a, const struct conf_upstream *b)
 {
     if ((!a && !b) || (a && b && slice_eq(a->name, b->name)))
         return;
     begin(d, kind, name);
-    buf_printf(d->out, ": upstream " SLICE_FMT " -> " SLICE_FMT "\n", SLICE_ARG(a ? a->name : SLICE("off")), SLICE_ARG(b ? b->name : SLICE("off")));
+    buf_printf(d->out, ": upstream " SLICE_FMT " -> " SLICE_FMT "\n",
+               SLICE_ARG(a ? a->name : SLICE("off")), SLICE_ARG(b ? b->name : SLICE("off")));
 }
 
 static bool inherits(const struct conf_upstream *own, const struct conf_upstream *parent)
@@ -187,10 +194,13 @@ static void diff_routes(struct differ *d, const struct conf_host *a, const struc
     map_fini(&mb);
 }
 
-/* Objects of one kind by name: `same` is called for those that both have. All kinds begin with their name. */
-static void diff_objects(struct differ *d, const char *kind, void *const *a, size_t na, void *const *b, size_t nb, const struct config *ca,
+/* Objects of one kind by name: `same` is called for those that both have. All kinds begin with
+ * their name. */
+static void diff_objects(struct differ *d, const char *kind, void *const *a, size_t na,
+                         void *const *b, size_t nb, const struct config *ca,
                          const struct config *cb,
-                         void (*same)(struct differ *d, const struct config *ca, const struct config *cb, const void *a, const void *b))
+                         void (*same)(struct differ *d, const struct config *ca,
+                                      const struct config *cb, const void *a, const void *b))
 {
     struct map ma = {0}, mb = {0};
     int k = map_init(&ma, na);
@@ -216,7 +226,8 @@ static void diff_objects(struct differ *d, const char *kind, void *const *a, siz
     map_fini(&mb);
 }
 
-static void same_log(struct differ *d, const struct config *ca, const struct config *cb, const void *va, const void *vb)
+static void same_log(struct differ *d, const struct config *ca, const struct config *cb,
+                     const void *va, const void *vb)
 {
     const struct conf_log *a = va, *b = vb;
     (void)ca;
@@ -224,14 +235,17 @@ static void same_log(struct differ *d, const struct config *ca, const struct con
     diff_group(d, "log", b->name, CONF_GROUP_LOG, &a->k, &b->k, NULL, NULL);
 }
 
-static void same_listen(struct differ *d, const struct config *ca, const struct config *cb, const void *va, const void *vb)
+static void same_listen(struct differ *d, const struct config *ca, const struct config *cb,
+                        const void *va, const void *vb)
 {
     const struct conf_listen *a = va, *b = vb;
     diff_group(d, "listen", b->name, CONF_GROUP_LISTEN, &a->k, &b->k, NULL, NULL);
-    diff_group(d, "listen", b->name, CONF_GROUP_CONN, &a->conn, &b->conn, &ca->defaults_conn, &cb->defaults_conn);
+    diff_group(d, "listen", b->name, CONF_GROUP_CONN, &a->conn, &b->conn, &ca->defaults_conn,
+               &cb->defaults_conn);
 }
 
-static void same_upstream(struct differ *d, const struct config *ca, const struct config *cb, const void *va, const void *vb)
+static void same_upstream(struct differ *d, const struct config *ca, const struct config *cb,
+                          const void *va, const void *vb)
 {
     const struct conf_upstream *a = va, *b = vb;
     (void)ca;
@@ -239,12 +253,14 @@ static void same_upstream(struct differ *d, const struct config *ca, const struc
     diff_group(d, "upstream", b->name, CONF_GROUP_UPSTREAM, &a->k, &b->k, NULL, NULL);
 }
 
-static void same_host(struct differ *d, const struct config *ca, const struct config *cb, const void *va, const void *vb)
+static void same_host(struct differ *d, const struct config *ca, const struct config *cb,
+                      const void *va, const void *vb)
 {
     const struct conf_host *a = va, *b = vb;
     diff_group(d, "host", b->name, CONF_GROUP_HOST, &a->k, &b->k, NULL, NULL);
     diff_scope(d, "host", b->name, &a->scope, &b->scope, &ca->defaults, &cb->defaults);
-    if (!inherits(a->upstream, ca->defaults_upstream) || !inherits(b->upstream, cb->defaults_upstream))
+    if (!inherits(a->upstream, ca->defaults_upstream) ||
+        !inherits(b->upstream, cb->defaults_upstream))
         diff_upstream_ref(d, "host", b->name, a->upstream, b->upstream);
     diff_routes(d, a, b);
 }
@@ -258,11 +274,13 @@ void config_diff(const struct config *a, const struct config *b, struct buf *out
     buf_init(&d.a, 0);
     buf_init(&d.b, 0);
     diff_group(&d, "global", SLICE(""), CONF_GROUP_GLOBAL, &a->global, &b->global, NULL, NULL);
-    diff_group(&d, "defaults", SLICE(""), CONF_GROUP_CONN, &a->defaults_conn, &b->defaults_conn, NULL, NULL);
+    diff_group(&d, "defaults", SLICE(""), CONF_GROUP_CONN, &a->defaults_conn, &b->defaults_conn,
+               NULL, NULL);
     diff_scope(&d, "defaults", SLICE(""), &a->defaults, &b->defaults, NULL, NULL);
     diff_upstream_ref(&d, "defaults", SLICE(""), a->defaults_upstream, b->defaults_upstream);
-#define OBJECTS(field, kind) \
-    diff_objects(&d, kind, (void *const *)a->field, a->n##field, (void *const *)b->field, b->n##field, a, b, same_##field)
+#define OBJECTS(field, kind)                                                                       \
+    diff_objects(&d, kind, (void *const *)a->field, a->n##field, (void *const *)b->field,          \
+                 b->n##field, a, b, same_##field)
     OBJECTS(log, "log");
     OBJECTS(listen, "listen");
     OBJECTS(upstream, "upstream");

@@ -7,43 +7,64 @@
 static const struct {
     const char *name, *syntax, *def, *doc;
 } extra[] = {
-    {"proxy", "url", "", "Quick start: the one server that every request goes to, as http://HOST:PORT, HOST:PORT or unix:/PATH; it takes the place of "
-                         "[listen], [host] and [upstream] sections."},
+    {"proxy", "url", "",
+     "Quick start: the one server that every request goes to, as http://HOST:PORT, HOST:PORT or "
+     "unix:/PATH; it takes the place of "
+     "[listen], [host] and [upstream] sections."},
     {"listen", "address", "127.0.0.1:8080", "Quick start: the address to accept on."},
-    {"include", "file ...", "", "Files to read in addition; *, ? and [...] name several, relative to the file's own directory, eight levels deep. Stands before "
-                                "any section or in [global]; the sections of all files count alike, in whatever order."},
+    {"include", "file ...", "",
+     "Files to read in addition; *, ? and [...] name several, relative to the file's own "
+     "directory, eight levels deep. Stands before "
+     "any section or in [global]; the sections of all files count alike, in whatever order."},
 };
 
-/* Text for mdoc: backslashes, and lines that would begin with a control character. */
+#define MAN_COLUMNS 78
+
+/* The input of mdoc for one character. */
+static const char *man_char(char c)
+{
+    switch (c) {
+    case '\\':
+        return "\\e";
+    case '-':
+        return "\\-";
+    case '~':
+        return "\\(ti";
+    case '^':
+        return "\\(ha";
+    case '`':
+        return "\\(ga";
+    case '\'':
+        return "\\(aq";
+    case '"':
+        return "\\(dq";
+    default:
+        return NULL;
+    }
+}
+
+/* Text for mdoc: short lines, each sentence on its own, none that begins like a macro. */
 static void man_text(struct buf *out, const char *text)
 {
-    bool start = true;
+    size_t col = 0;
     for (const char *p = text; *p; p++) {
-        if (start && (*p == '.' || *p == '\''))
+        const char *escape = man_char(*p);
+        if (*p == ' ') {
+            bool sentence =
+                p > text && p[-1] == '.' && ((p[1] >= 'A' && p[1] <= 'Z') || p[1] == '[');
+            if (sentence || col + 1 + strcspn(p + 1, " ") > MAN_COLUMNS) {
+                buf_chr(out, '\n');
+                col = 0;
+                continue;
+            }
+        }
+        if (col == 0 && (*p == '.' || *p == '\''))
             buf_str(out, "\\&");
-        if (*p == '\\')
-            buf_str(out, "\\e");
-        else if (*p == '-')
-            buf_str(out, "\\-");
-        else if (*p == '~')
-            buf_str(out, "\\(ti");
-        else if (*p == '^')
-            buf_str(out, "\\(ha");
-        else if (*p == '`')
-            buf_str(out, "\\(ga");
-        else if (*p == '\'')
-            buf_str(out, "\\(aq");
-        else if (*p == '"')
-            buf_str(out, "\\(dq");
+        if (escape)
+            buf_str(out, escape);
         else
             buf_chr(out, *p);
-        start = *p == '\n';
-        /* mdoc wants each sentence on its own line. */
-        if (*p == '.' && p[1] == ' ' && ((p[2] >= 'A' && p[2] <= 'Z') || p[2] == '[')) {
-            buf_chr(out, '\n');
-            p++;
-            start = true;
-        }
+        col += escape ? strlen(escape) : 1;
     }
     buf_chr(out, '\n');
 }
@@ -51,8 +72,10 @@ static void man_text(struct buf *out, const char *text)
 /* "size ..." with its literal words marked: an argument is what the reader replaces. */
 static void man_syntax(struct buf *out, const char *syntax)
 {
-    static const char *const literal[] = {"on", "off", "auto", "from", "alert", "error", "warn", "notice", "info", "debug", "trusted", "make", "keep", "pass",
-                                          "hide", "random_two", "round_robin", "least_conn", "ip_hash"};
+    static const char *const literal[] = {
+        "on",     "off",        "auto",        "from",       "alert",  "error", "warn",
+        "notice", "info",       "debug",       "trusted",    "make",   "keep",  "pass",
+        "hide",   "random_two", "round_robin", "least_conn", "ip_hash"};
     struct slice rest = slice_str(syntax), w;
     while (slice_next(&rest, ' ', &w)) {
         bool lit = false;
@@ -120,15 +143,22 @@ static const struct {
     {CONF_GROUP_CONN, "Sections [defaults] and [listen NAME]: client connections", "defaults",
      "What stands in [defaults] holds for every listener that does not say otherwise."},
     {CONF_GROUP_SCOPE, "Sections [defaults], [host NAME] and [route HOST/NAME]", "defaults",
-     "These keys inherit from [defaults] to the host to the route. A list replaces the inherited one, or is added to it with +=; the value off clears it."},
+     "These keys inherit from [defaults] to the host to the route. A list replaces the inherited "
+     "one, or is added to it with +=; the value off clears it."},
     {CONF_GROUP_SCOPE_UP, NULL, "defaults", NULL},
-    {CONF_GROUP_LISTEN, "Section [listen NAME]", "listen main", "Addresses that clients connect to."},
-    {CONF_GROUP_UPSTREAM, "Section [upstream NAME]", "upstream app", "A group of servers that answer alike."},
-    {CONF_GROUP_HOST, "Section [host NAME]", "host app", "A site: its host names and where its requests go."},
+    {CONF_GROUP_LISTEN, "Section [listen NAME]", "listen main",
+     "Addresses that clients connect to."},
+    {CONF_GROUP_UPSTREAM, "Section [upstream NAME]", "upstream app",
+     "A group of servers that answer alike."},
+    {CONF_GROUP_HOST, "Section [host NAME]", "host app",
+     "A site: its host names and where its requests go."},
     {CONF_GROUP_ROUTE, "Section [route HOST/NAME]", "route app/api",
-     "A part of a host. HOST is the name of the host's section, or * for every host. The order of routes in the files does not matter: the higher priority is tried "
-     "first, then exact paths, then the longest prefix, then regular expressions, then routes with a method before those without one."},
-    {CONF_GROUP_LOG, "Section [log NAME]", "log main", "An access log. The one named main is used where access_log is not set."},
+     "A part of a host. HOST is the name of the host's section, or * for every host. The order of "
+     "routes in the files does not matter: the higher priority is tried "
+     "first, then exact paths, then the longest prefix, then regular expressions, then routes with "
+     "a method before those without one."},
+    {CONF_GROUP_LOG, "Section [log NAME]", "log main",
+     "An access log. The one named main is used where access_log is not set."},
 };
 #define CHAPTERS (sizeof chapters / sizeof chapters[0])
 
@@ -176,8 +206,10 @@ static void comment(struct buf *out, const char *text)
 void conf_doc_sample(struct buf *out)
 {
     bool body = false;
-    buf_str(out, "# rpd.conf: every key at its default, with `;` before it. rpd.conf(5) says more; `rpd -t` checks,\n"
-                 "# `rpctl reload` takes it over. The four sections with values are a working proxy.\n");
+    buf_str(out,
+            "# rpd.conf: every key at its default, with `;` before it. rpd.conf(5) says more; `rpd "
+            "-t` checks,\n"
+            "# `rpctl reload` takes it over. The four sections with values are a working proxy.\n");
     for (size_t c = 0; c < CHAPTERS; c++) {
         enum conf_group g = chapters[c].group;
         if (g != CONF_GROUP_SCOPE && g != CONF_GROUP_SCOPE_UP) {
@@ -202,7 +234,8 @@ void conf_doc_sample(struct buf *out)
             if (k->group != g)
                 continue;
             comment(out, k->doc);
-            buf_printf(out, ";" SLICE_FMT " = %s\n", SLICE_ARG(name), k->def[0] ? k->def : conf_kind_of(k)->syntax);
+            buf_printf(out, ";" SLICE_FMT " = %s\n", SLICE_ARG(name),
+                       k->def[0] ? k->def : conf_kind_of(k)->syntax);
         }
     }
 }

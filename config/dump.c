@@ -28,7 +28,8 @@ static void end_line(struct dumper *d, const struct conf_origin *o, const struct
     buf_chr(d->out, '\n');
 }
 
-static void put_key(struct dumper *d, const struct conf_key *k, const void *v, const struct conf_origin *o)
+static void put_key(struct dumper *d, const struct conf_key *k, const void *v,
+                    const struct conf_origin *o)
 {
     const struct conf_kind *kind = conf_kind_of(k);
     size_t n = kind->count(v);
@@ -47,8 +48,10 @@ static void put_key(struct dumper *d, const struct conf_key *k, const void *v, c
     end_line(d, o, k);
 }
 
-/* All keys of a group that stands on its own; an empty value is written only where it is not the default. */
-static void put_group(struct dumper *d, enum conf_group g, const void *base, const struct conf_origin *o)
+/* All keys of a group that stands on its own; an empty value is written only where it is not the
+ * default. */
+static void put_group(struct dumper *d, enum conf_group g, const void *base,
+                      const struct conf_origin *o)
 {
     const char *built_in = conf_builtin_group(d->builtin, g);
     for (size_t i = 0; i < conf_key_count(); i++) {
@@ -56,25 +59,29 @@ static void put_group(struct dumper *d, enum conf_group g, const void *base, con
         const void *v = (const char *)base + k->off;
         if (k->group != g)
             continue;
-        if (d->changed ? conf_kind_equal(k, v, built_in + k->off, &d->scratch) : conf_kind_of(k)->count(v) == 0 && k->def[0] == 0)
+        if (d->changed ? conf_kind_equal(k, v, built_in + k->off, &d->scratch)
+                       : conf_kind_of(k)->count(v) == 0 && k->def[0] == 0)
             continue;
         put_key(d, k, v, o);
     }
 }
 
 /* Keys of a group whose value is not what it inherits. */
-static void put_inherited(struct dumper *d, enum conf_group g, const void *base, const void *parent, const struct conf_origin *o)
+static void put_inherited(struct dumper *d, enum conf_group g, const void *base, const void *parent,
+                          const struct conf_origin *o)
 {
     if (memcmp(base, parent, conf_group_size(g)) == 0)
         return;
     for (size_t i = 0; i < conf_key_count(); i++) {
         const struct conf_key *k = conf_key_at(i);
-        if (k->group == g && !conf_kind_equal(k, (const char *)base + k->off, (const char *)parent + k->off, &d->scratch))
+        if (k->group == g && !conf_kind_equal(k, (const char *)base + k->off,
+                                              (const char *)parent + k->off, &d->scratch))
             put_key(d, k, (const char *)base + k->off, o);
     }
 }
 
-static void put_title(struct dumper *d, enum conf_sect kind, struct slice name, const char *slash, struct slice sub, struct conf_pos pos)
+static void put_title(struct dumper *d, enum conf_sect kind, struct slice name, const char *slash,
+                      struct slice sub, struct conf_pos pos)
 {
     buf_printf(d->out, "\n[%s", conf_sect_info(kind)->name);
     if (name.n)
@@ -103,7 +110,8 @@ static void put_host(struct dumper *d, const struct config *c, const struct conf
     }
 }
 
-/* With a log named main, access_log is that log until something else is said, and nothing is said by an empty list. */
+/* With a log named main, access_log is that log until something else is said, and nothing is said
+ * by an empty list. */
 static void put_defaults(struct dumper *d, const struct config *c)
 {
     const struct conf_origin *o = c->defaults_origin;
@@ -130,7 +138,8 @@ void config_dump(const struct config *c, bool origin, bool changed, struct buf *
     for (size_t i = 0; i < c->nlisten; i++) {
         put_title(&d, CONF_SECT_LISTEN, c->listen[i]->name, "", SLICE(""), c->listen[i]->pos);
         put_group(&d, CONF_GROUP_LISTEN, &c->listen[i]->k, c->listen[i]->origin);
-        put_inherited(&d, CONF_GROUP_CONN, &c->listen[i]->conn, &c->defaults_conn, c->listen[i]->origin);
+        put_inherited(&d, CONF_GROUP_CONN, &c->listen[i]->conn, &c->defaults_conn,
+                      c->listen[i]->origin);
     }
     for (size_t i = 0; i < c->nupstream; i++) {
         put_title(&d, CONF_SECT_UPSTREAM, c->upstream[i]->name, "", SLICE(""), c->upstream[i]->pos);

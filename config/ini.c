@@ -1,9 +1,12 @@
-/* The only user of inih. It splits titles, names and values; we feed it one line at a time and take care of the rest.
+/* The only user of inih. It splits titles, names and values; we feed it one line at a time and take
+ * care of the rest.
  *
- * inih as shipped cuts lines at 200 bytes and titles at 49, reports no positions, merges sections of one name, sees a comment
- * in ` ;` even inside quotes, accepts `key: value`, and has continuation lines or not, as it was built. So our reader hands it
- * lines that none of this can touch: a title becomes a number, a value comes in pieces that fit its buffer, each under the
- * key's name again, with blanks and `;` replaced by control bytes (which a file may not contain) that the handler puts back. */
+ * inih as shipped cuts lines at 200 bytes and titles at 49, reports no positions, merges sections
+ * of one name, sees a comment in ` ;` even inside quotes, accepts `key: value`, and has
+ * continuation lines or not, as it was built. So our reader hands it lines that none of this can
+ * touch: a title becomes a number, a value comes in pieces that fit its buffer, each under the
+ * key's name again, with blanks and `;` replaced by control bytes (which a file may not contain)
+ * that the handler puts back. */
 #include "config/ini.h"
 
 #include "base/buf.h"
@@ -16,17 +19,17 @@
 enum { MASK_SPACE = 1, MASK_TAB = 2, MASK_SEMICOLON = 3 };
 
 struct reader {
-    struct slice rest;           /* what of the file is still unread */
-    uint32_t line;               /* number of the line last taken from rest */
+    struct slice rest; /* what of the file is still unread */
+    uint32_t line;     /* number of the line last taken from rest */
     const struct conf_ini_ops *ops;
     void *user;
-    int status;                  /* first negative result; ends the reading */
+    int status; /* first negative result; ends the reading */
     /* The entry being fed. */
-    struct buf value;            /* masked value */
-    struct buf pieces;           /* struct conf_ini_piece */
-    size_t fed;                  /* bytes of value handed to inih */
+    struct buf value;  /* masked value */
+    struct buf pieces; /* struct conf_ini_piece */
+    size_t fed;        /* bytes of value handed to inih */
     bool feeding;
-    struct buf got;              /* value as the handler puts it together again */
+    struct buf got; /* value as the handler puts it together again */
     struct conf_ini_entry entry;
 };
 
@@ -76,20 +79,24 @@ static size_t indent_of(struct slice s)
 static bool line_ok(struct reader *r, struct slice s)
 {
     if (s.n > CONF_INI_LINE_MAX) {
-        reader_bad(r, r->line, CONF_INI_LINE_MAX + 1, "line longer than 16384 bytes; a line that begins with a blank continues the value");
+        reader_bad(
+            r, r->line, CONF_INI_LINE_MAX + 1,
+            "line longer than 16384 bytes; a line that begins with a blank continues the value");
         return false;
     }
     for (size_t i = 0; i < s.n; i++) {
         unsigned char c = (unsigned char)s.p[i];
         if (c >= 0x20 ? c != 0x7f : c == '\t')
             continue;
-        reader_bad(r, r->line, (uint32_t)i + 1, c == 0 ? "NUL byte in the file" : "control byte in the file");
+        reader_bad(r, r->line, (uint32_t)i + 1,
+                   c == 0 ? "NUL byte in the file" : "control byte in the file");
         return false;
     }
     return true;
 }
 
-/* Follows quotes: they open at the beginning of a word and after `=` inside one, as in config/words.c. */
+/* Follows quotes: they open at the beginning of a word and after `=` inside one, as in
+ * config/words.c. */
 struct quotes {
     char open, prev;
     bool escaped;
@@ -133,11 +140,15 @@ static void add_piece(struct reader *r, struct quotes *q, struct slice s, size_t
     buf_add(&r->pieces, slice_of((const char *)&piece, sizeof piece));
     for (size_t i = from; i < end; i++) {
         char c = s.p[i];
-        buf_chr(&r->value, c == ' ' ? MASK_SPACE : c == '\t' ? MASK_TAB : c == ';' ? MASK_SEMICOLON : c);
+        buf_chr(&r->value, c == ' '    ? MASK_SPACE
+                           : c == '\t' ? MASK_TAB
+                           : c == ';'  ? MASK_SEMICOLON
+                                       : c);
     }
 }
 
-/* `name =` or `name +=` at the beginning of an unquoted continuation line is most likely an indented key. */
+/* `name =` or `name +=` at the beginning of an unquoted continuation line is most likely an
+ * indented key. */
 static bool looks_like_entry(struct slice s)
 {
     size_t i = 0;
@@ -172,7 +183,8 @@ static void add_continuations(struct reader *r, struct quotes *q, size_t indent)
             continue;
         if (!q->open && looks_like_entry(slice_of(s.p + in, s.n - in))) {
             reader_bad(r, r->line, (uint32_t)in + 1,
-                       "an indented line continues the value above; take the indentation away if this is a key");
+                       "an indented line continues the value above; take the indentation away if "
+                       "this is a key");
             continue;
         }
         q->prev = ' ';
@@ -209,7 +221,9 @@ static bool begin_entry(struct reader *r, struct slice s, size_t indent)
     if (name.n == 0)
         return reader_bad(r, r->line, (uint32_t)indent + 1, "a key is missing before `=`"), false;
     if (name.n > CONF_INI_NAME_MAX)
-        return reader_bad(r, r->line, (uint32_t)indent + 1, "the name of the key is longer than 40 bytes"), false;
+        return reader_bad(r, r->line, (uint32_t)indent + 1,
+                          "the name of the key is longer than 40 bytes"),
+               false;
     do
         i++;
     while (i < s.n && is_blank(s.p[i]));
@@ -217,8 +231,12 @@ static bool begin_entry(struct reader *r, struct slice s, size_t indent)
     buf_clear(&r->value);
     buf_clear(&r->pieces);
     buf_clear(&r->got);
-    r->entry = (struct conf_ini_entry){.name = name, .append = append, .line = r->line, .col = (uint32_t)indent + 1,
-                                       .value_line = r->line, .value_col = (uint32_t)i + 1};
+    r->entry = (struct conf_ini_entry){.name = name,
+                                       .append = append,
+                                       .line = r->line,
+                                       .col = (uint32_t)indent + 1,
+                                       .value_line = r->line,
+                                       .value_col = (uint32_t)i + 1};
     struct quotes q = {.prev = ' '};
     add_piece(r, &q, s, i);
     add_continuations(r, &q, indent);
@@ -245,11 +263,13 @@ static bool begin_title(struct reader *r, struct slice s, size_t indent)
         if (quotes_feed(&q, s.p[i]) || (s.p[i] == '#' && is_blank(s.p[i - 1])))
             break;
         if (!is_blank(s.p[i]))
-            return reader_bad(r, r->line, (uint32_t)i + 1, "nothing may follow `]` but a comment"), false;
+            return reader_bad(r, r->line, (uint32_t)i + 1, "nothing may follow `]` but a comment"),
+                   false;
     }
     struct slice title = slice_trim(slice_of(s.p + indent + 1, end - indent - 1));
     if (title.n > CONF_INI_TITLE_MAX)
-        return reader_bad(r, r->line, (uint32_t)indent + 1, "section title longer than 200 bytes"), false;
+        return reader_bad(r, r->line, (uint32_t)indent + 1, "section title longer than 200 bytes"),
+               false;
     int k = r->ops->section(r->user, title, r->line, (uint32_t)indent + 1);
     if (k < 0)
         return reader_fail(r, k), false;
@@ -262,7 +282,8 @@ static char *feed_piece(struct reader *r, char *str, size_t size)
     size_t head = r->entry.name.n + 1, left = r->value.n - r->fed;
     if (size < head + 5)
         return reader_fail(r, -ERR_INTERNAL), NULL;
-    size_t n = size - head - 4 < left ? size - head - 4 : left; /* room for an end of line that we do not send, too */
+    size_t n = size - head - 4 < left ? size - head - 4
+                                      : left; /* room for an end of line that we do not send, too */
     memcpy(str, r->entry.name.p, r->entry.name.n);
     str[head - 1] = '=';
     if (n > 0)
@@ -311,7 +332,10 @@ static int take_value(void *user, const char *section, const char *name, const c
     if (!name || !r->feeding)
         return 1; /* some builds announce sections */
     for (const char *p = value ? value : ""; *p; p++)
-        buf_chr(&r->got, *p == MASK_SPACE ? ' ' : *p == MASK_TAB ? '\t' : *p == MASK_SEMICOLON ? ';' : *p);
+        buf_chr(&r->got, *p == MASK_SPACE       ? ' '
+                         : *p == MASK_TAB       ? '\t'
+                         : *p == MASK_SEMICOLON ? ';'
+                                                : *p);
     if (r->got.failed)
         return reader_fail(r, -ERR_NOMEM), 1;
     if (r->fed < r->value.n)

@@ -9,19 +9,22 @@
 #define CONF_INI_NAME_MAX  40u    /* bytes of a key's name */
 #define CONF_INI_TITLE_MAX 200u   /* bytes between the brackets */
 
-/* A run of a value's bytes that stood together in the file: byte `off` of the value was at line:col. */
+/* A run of a value's bytes that stood together in the file: byte `off` of the value was at
+ * line:col. */
 struct conf_ini_piece {
     uint32_t off, line, col;
 };
 struct conf_ini_entry {
-    struct slice name, value;            /* value: comments removed, lines joined by one blank; quotes still in it */
-    bool append;                         /* += */
-    uint32_t line, col;                  /* of the name */
-    uint32_t value_line, value_col;      /* of the value, or of where it should be */
+    struct slice name,
+        value;          /* value: comments removed, lines joined by one blank; quotes still in it */
+    bool append;        /* += */
+    uint32_t line, col; /* of the name */
+    uint32_t value_line, value_col; /* of the value, or of where it should be */
     const struct conf_ini_piece *piece;
     size_t npiece;
 };
-/* Called in the order of the file; all slices live until the callback returns. A negative result ends the reading. */
+/* Called in the order of the file; all slices live until the callback returns. A negative result
+ * ends the reading. */
 struct conf_ini_ops {
     int (*section)(void *user, struct slice title, uint32_t line, uint32_t col);
     int (*entry)(void *user, const struct conf_ini_entry *e);

@@ -19,8 +19,9 @@ enum {
 };
 
 static const struct conf_key table[] = {
-#define KEY(section, name, kind, def, min, max, flags, doc) \
-    {#name, CONF_GROUP_##section, CONF_KIND_##kind, def, min, max, flags, doc, CONF_OFF_##section(name), KEY_ID_##section##_##name},
+#define KEY(section, name, kind, def, min, max, flags, doc)                                        \
+    {#name, CONF_GROUP_##section,     CONF_KIND_##kind,         def, min, max, flags,              \
+     doc,   CONF_OFF_##section(name), KEY_ID_##section##_##name},
 #include "config/keys.def"
 #undef KEY
 };
@@ -32,11 +33,14 @@ static const struct conf_sect_info sections[CONF_SECT__COUNT] = {
     [CONF_SECT_GLOBAL] = {"global", G(GLOBAL), false, "[global]", "The process as a whole."},
     [CONF_SECT_DEFAULTS] = {"defaults", G(CONN) | G(SCOPE) | G(SCOPE_UP), false, "[defaults]",
                             "What listeners, hosts and routes inherit."},
-    [CONF_SECT_LISTEN] = {"listen", G(LISTEN) | G(CONN), true, "[listen NAME]", "Addresses that clients connect to."},
-    [CONF_SECT_HOST] = {"host", G(HOST) | G(SCOPE) | G(SCOPE_UP), true, "[host NAME]", "A site: host names and where they go."},
+    [CONF_SECT_LISTEN] = {"listen", G(LISTEN) | G(CONN), true, "[listen NAME]",
+                          "Addresses that clients connect to."},
+    [CONF_SECT_HOST] = {"host", G(HOST) | G(SCOPE) | G(SCOPE_UP), true, "[host NAME]",
+                        "A site: host names and where they go."},
     [CONF_SECT_ROUTE] = {"route", G(ROUTE) | G(SCOPE) | G(SCOPE_UP), true, "[route HOST/NAME]",
                          "Part of a host; HOST is the name of its section, or * for every host."},
-    [CONF_SECT_UPSTREAM] = {"upstream", G(UPSTREAM), true, "[upstream NAME]", "A group of servers that answer alike."},
+    [CONF_SECT_UPSTREAM] = {"upstream", G(UPSTREAM), true, "[upstream NAME]",
+                            "A group of servers that answer alike."},
     [CONF_SECT_LOG] = {"log", G(LOG), true, "[log NAME]", "An access log."},
 };
 
@@ -61,7 +65,8 @@ struct slice conf_key_name(const struct conf_key *k)
 static bool name_is(const struct conf_key *k, struct slice name)
 {
     size_t n = name.n;
-    return n > 0 && strncmp(k->name, name.p, n) == 0 && (k->name[n] == 0 || (k->name[n] == '_' && k->name[n + 1] == 0));
+    return n > 0 && strncmp(k->name, name.p, n) == 0 &&
+           (k->name[n] == 0 || (k->name[n] == '_' && k->name[n + 1] == 0));
 }
 
 const struct conf_key *conf_key_find(enum conf_sect sect, struct slice name)
@@ -88,16 +93,26 @@ enum conf_sect conf_sect_find(struct slice name)
 size_t conf_group_size(enum conf_group g)
 {
     switch (g) {
-    case CONF_GROUP_GLOBAL: return sizeof(struct conf_global_keys);
-    case CONF_GROUP_LISTEN: return sizeof(struct conf_listen_keys);
-    case CONF_GROUP_CONN: return sizeof(struct conf_conn_keys);
-    case CONF_GROUP_SCOPE: return sizeof(struct conf_scope_keys);
-    case CONF_GROUP_HOST: return sizeof(struct conf_host_keys);
-    case CONF_GROUP_ROUTE: return sizeof(struct conf_route_keys);
-    case CONF_GROUP_SCOPE_UP: return sizeof(struct conf_upstream *);
-    case CONF_GROUP_UPSTREAM: return sizeof(struct conf_upstream_keys);
-    case CONF_GROUP_LOG: return sizeof(struct conf_log_keys);
-    case CONF_GROUP__COUNT: break;
+    case CONF_GROUP_GLOBAL:
+        return sizeof(struct conf_global_keys);
+    case CONF_GROUP_LISTEN:
+        return sizeof(struct conf_listen_keys);
+    case CONF_GROUP_CONN:
+        return sizeof(struct conf_conn_keys);
+    case CONF_GROUP_SCOPE:
+        return sizeof(struct conf_scope_keys);
+    case CONF_GROUP_HOST:
+        return sizeof(struct conf_host_keys);
+    case CONF_GROUP_ROUTE:
+        return sizeof(struct conf_route_keys);
+    case CONF_GROUP_SCOPE_UP:
+        return sizeof(struct conf_upstream *);
+    case CONF_GROUP_UPSTREAM:
+        return sizeof(struct conf_upstream_keys);
+    case CONF_GROUP_LOG:
+        return sizeof(struct conf_log_keys);
+    case CONF_GROUP__COUNT:
+        break;
     }
     return 0;
 }
@@ -122,7 +137,8 @@ unsigned conf_near_distance(struct slice a, struct slice b)
                 d = last[j] + 1;
             if (now[j - 1] + 1 < d)
                 d = now[j - 1] + 1;
-            if (i > 1 && j > 1 && a.p[i - 1] == b.p[j - 2] && a.p[i - 2] == b.p[j - 1] && before[j - 2] + 1 < d)
+            if (i > 1 && j > 1 && a.p[i - 1] == b.p[j - 2] && a.p[i - 2] == b.p[j - 1] &&
+                before[j - 2] + 1 < d)
                 d = before[j - 2] + 1;
             now[j] = d;
         }

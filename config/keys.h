@@ -5,38 +5,76 @@
 #include "config/config.h"
 
 enum conf_group {
-    CONF_GROUP_GLOBAL, CONF_GROUP_LISTEN, CONF_GROUP_CONN, CONF_GROUP_SCOPE, CONF_GROUP_HOST, CONF_GROUP_ROUTE,
-    CONF_GROUP_SCOPE_UP, CONF_GROUP_UPSTREAM, CONF_GROUP_LOG, CONF_GROUP__COUNT
+    CONF_GROUP_GLOBAL,
+    CONF_GROUP_LISTEN,
+    CONF_GROUP_CONN,
+    CONF_GROUP_SCOPE,
+    CONF_GROUP_HOST,
+    CONF_GROUP_ROUTE,
+    CONF_GROUP_SCOPE_UP,
+    CONF_GROUP_UPSTREAM,
+    CONF_GROUP_LOG,
+    CONF_GROUP__COUNT
 };
 /* Sections as written in a file. NONE: before the first one. */
 enum conf_sect {
-    CONF_SECT_NONE, CONF_SECT_GLOBAL, CONF_SECT_DEFAULTS, CONF_SECT_LISTEN, CONF_SECT_HOST, CONF_SECT_ROUTE,
-    CONF_SECT_UPSTREAM, CONF_SECT_LOG, CONF_SECT__COUNT
+    CONF_SECT_NONE,
+    CONF_SECT_GLOBAL,
+    CONF_SECT_DEFAULTS,
+    CONF_SECT_LISTEN,
+    CONF_SECT_HOST,
+    CONF_SECT_ROUTE,
+    CONF_SECT_UPSTREAM,
+    CONF_SECT_LOG,
+    CONF_SECT__COUNT
 };
 enum conf_kind_id {
-    CONF_KIND_STR, CONF_KIND_BOOL, CONF_KIND_COUNT, CONF_KIND_SIZE, CONF_KIND_MS, CONF_KIND_OCTAL, CONF_KIND_INT,
-    CONF_KIND_PERCENT, CONF_KIND_WORKERS, CONF_KIND_AUTO_OFF, CONF_KIND_LOGLEVEL, CONF_KIND_ENUM_REQID,
-    CONF_KIND_ENUM_SRVHDR, CONF_KIND_ENUM_BALANCE, CONF_KIND_CIDRS, CONF_KIND_WORDS, CONF_KIND_ADDRS, CONF_KIND_PROXYP,
-    CONF_KIND_RETRY, CONF_KIND_ERRPAGE, CONF_KIND_LOGREFS, CONF_KIND_HNAMES, CONF_KIND_LISTENREFS, CONF_KIND_PATH,
-    CONF_KIND_RETURN, CONF_KIND_UPREF, CONF_KIND_SERVERS, CONF_KIND__COUNT
+    CONF_KIND_STR,
+    CONF_KIND_BOOL,
+    CONF_KIND_COUNT,
+    CONF_KIND_SIZE,
+    CONF_KIND_MS,
+    CONF_KIND_OCTAL,
+    CONF_KIND_INT,
+    CONF_KIND_PERCENT,
+    CONF_KIND_WORKERS,
+    CONF_KIND_AUTO_OFF,
+    CONF_KIND_LOGLEVEL,
+    CONF_KIND_ENUM_REQID,
+    CONF_KIND_ENUM_SRVHDR,
+    CONF_KIND_ENUM_BALANCE,
+    CONF_KIND_CIDRS,
+    CONF_KIND_WORDS,
+    CONF_KIND_ADDRS,
+    CONF_KIND_PROXYP,
+    CONF_KIND_RETRY,
+    CONF_KIND_ERRPAGE,
+    CONF_KIND_LOGREFS,
+    CONF_KIND_HNAMES,
+    CONF_KIND_LISTENREFS,
+    CONF_KIND_PATH,
+    CONF_KIND_RETURN,
+    CONF_KIND_UPREF,
+    CONF_KIND_SERVERS,
+    CONF_KIND__COUNT
 };
 
 struct conf_key {
-    const char *name;        /* of the member; conf_key_name() is the text form */
+    const char *name; /* of the member; conf_key_name() is the text form */
     enum conf_group group;
     enum conf_kind_id kind;
     const char *def;
     int64_t min, max;
     unsigned flags;
     const char *doc;
-    size_t off;              /* in the group's struct */
-    uint32_t id;             /* index in the table */
+    size_t off;  /* in the group's struct */
+    uint32_t id; /* index in the table */
 };
 struct conf_sect_info {
     const char *name;
-    unsigned groups;         /* bits 1 << enum conf_group */
+    unsigned groups; /* bits 1 << enum conf_group */
     bool named;
-    const char *title;       /* "[listen NAME]" */
+    const char *title; /* "[listen NAME]" */
     const char *doc;
 };
 
@@ -44,15 +82,16 @@ struct conf_sect_info {
 
 size_t conf_key_count(void);
 const struct conf_key *conf_key_at(size_t i);
-struct slice conf_key_name(const struct conf_key *k);  /* "return" for return_ */
+struct slice conf_key_name(const struct conf_key *k); /* "return" for return_ */
 /* The key of this name that may stand in the section, or NULL. */
 const struct conf_key *conf_key_find(enum conf_sect sect, struct slice name);
 const struct conf_sect_info *conf_sect_info(enum conf_sect sect);
-enum conf_sect conf_sect_find(struct slice name);      /* CONF_SECT_NONE: unknown */
+enum conf_sect conf_sect_find(struct slice name); /* CONF_SECT_NONE: unknown */
 /* The hint for an unknown key, appended to out: "; did you mean ...?" or "; it belongs in ...". */
 void conf_key_hint(enum conf_sect sect, struct slice name, struct buf *out);
 
-/* Edit distance with transpositions (optimal string alignment), for did-you-mean; names over 63 bytes are never near. */
+/* Edit distance with transpositions (optimal string alignment), for did-you-mean; names over 63
+ * bytes are never near. */
 unsigned conf_near_distance(struct slice a, struct slice b);
 /* Keeps the best candidate: call for each, then read best (NULL when nothing is near enough). */
 struct conf_near {
@@ -62,7 +101,8 @@ struct conf_near {
 void conf_near_init(struct conf_near *n, struct slice want);
 void conf_near_try(struct conf_near *n, struct slice candidate);
 
-/* Sizes of the groups' structs, and the struct of a group inside each object is found by its owner. */
+/* Sizes of the groups' structs, and the struct of a group inside each object is found by its owner.
+ */
 size_t conf_group_size(enum conf_group g);
 
 #endif

@@ -1,4 +1,5 @@
-/* Kinds of values that are one fact: their parsers and printers. Lists are in config/kinds_list.c. */
+/* Kinds of values that are one fact: their parsers and printers. Lists are in config/kinds_list.c.
+ */
 #include "base/err.h"
 #include "base/num.h"
 #include "config/load.h"
@@ -11,7 +12,8 @@ const struct conf_word *conf_kind_one(struct conf_load *x, const struct conf_ent
     if (e->nword == 1)
         return &e->word[0];
     struct slice name = conf_key_name(e->key);
-    conf_load_error(x, conf_load_word_pos(e, &e->word[1]), "`" SLICE_FMT "` takes one value; quote it if the blank is part of it",
+    conf_load_error(x, conf_load_word_pos(e, &e->word[1]),
+                    "`" SLICE_FMT "` takes one value; quote it if the blank is part of it",
                     SLICE_ARG(name));
     return NULL;
 }
@@ -21,10 +23,12 @@ bool conf_kind_is_off(const struct conf_entry *e)
     return e->nword == 1 && !e->word[0].quoted && slice_eq(e->word[0].text, SLICE("off"));
 }
 
-static bool bad_value(struct conf_load *x, const struct conf_entry *e, const struct conf_word *w, const char *what)
+static bool bad_value(struct conf_load *x, const struct conf_entry *e, const struct conf_word *w,
+                      const char *what)
 {
     struct slice name = conf_key_name(e->key);
-    conf_load_error(x, conf_load_word_pos(e, w), "`" SLICE_FMT "`: `" SLICE_FMT "` is not %s", SLICE_ARG(name), SLICE_ARG(w->text), what);
+    conf_load_error(x, conf_load_word_pos(e, w), "`" SLICE_FMT "`: `" SLICE_FMT "` is not %s",
+                    SLICE_ARG(name), SLICE_ARG(w->text), what);
     return false;
 }
 
@@ -41,7 +45,8 @@ void conf_kind_number(enum conf_kind_id kind, int64_t v, struct buf *out)
         buf_printf(out, "%" PRId64, v);
 }
 
-static bool in_range(struct conf_load *x, const struct conf_entry *e, const struct conf_word *w, int64_t v)
+static bool in_range(struct conf_load *x, const struct conf_entry *e, const struct conf_word *w,
+                     int64_t v)
 {
     const struct conf_key *k = e->key;
     if ((k->min == 0 && k->max == 0) || (v >= k->min && v <= k->max))
@@ -51,7 +56,8 @@ static bool in_range(struct conf_load *x, const struct conf_entry *e, const stru
     conf_kind_number(k->kind, k->min, &x->scratch);
     buf_str(&x->scratch, " and ");
     conf_kind_number(k->kind, k->max, &x->scratch);
-    conf_load_error(x, conf_load_word_pos(e, w), "`" SLICE_FMT "` must be between " SLICE_FMT, SLICE_ARG(name), SLICE_ARG(buf_slice(&x->scratch)));
+    conf_load_error(x, conf_load_word_pos(e, w), "`" SLICE_FMT "` must be between " SLICE_FMT,
+                    SLICE_ARG(name), SLICE_ARG(buf_slice(&x->scratch)));
     return false;
 }
 
@@ -204,19 +210,28 @@ struct word_value {
 };
 static const struct word_value bool_words[] = {{"on", 1}, {"off", 0}, {NULL, 0}};
 static const struct word_value auto_words[] = {{"auto", 1}, {"off", 0}, {NULL, 0}};
-static const struct word_value reqid_words[] = {
-    {"trusted", CONF_REQID_TRUSTED}, {"make", CONF_REQID_MAKE}, {"keep", CONF_REQID_KEEP}, {"off", CONF_REQID_OFF}, {NULL, 0}};
-static const struct word_value srvhdr_words[] = {{"pass", CONF_SRVHDR_PASS}, {"hide", CONF_SRVHDR_HIDE}, {NULL, 0}};
+static const struct word_value reqid_words[] = {{"trusted", CONF_REQID_TRUSTED},
+                                                {"make", CONF_REQID_MAKE},
+                                                {"keep", CONF_REQID_KEEP},
+                                                {"off", CONF_REQID_OFF},
+                                                {NULL, 0}};
+static const struct word_value srvhdr_words[] = {
+    {"pass", CONF_SRVHDR_PASS}, {"hide", CONF_SRVHDR_HIDE}, {NULL, 0}};
 static const struct word_value balance_words[] = {{"random_two", CONF_BALANCE_RANDOM_TWO},
                                                   {"round_robin", CONF_BALANCE_ROUND_ROBIN},
                                                   {"least_conn", CONF_BALANCE_LEAST_CONN},
                                                   {"ip_hash", CONF_BALANCE_IP_HASH},
                                                   {NULL, 0}};
-static const struct word_value level_words[] = {{"alert", LOG_LV_ALERT}, {"error", LOG_LV_ERROR}, {"warn", LOG_LV_WARN},
-                                                {"notice", LOG_LV_NOTICE}, {"info", LOG_LV_INFO}, {"debug", LOG_LV_DEBUG},
+static const struct word_value level_words[] = {{"alert", LOG_LV_ALERT},
+                                                {"error", LOG_LV_ERROR},
+                                                {"warn", LOG_LV_WARN},
+                                                {"notice", LOG_LV_NOTICE},
+                                                {"info", LOG_LV_INFO},
+                                                {"debug", LOG_LV_DEBUG},
                                                 {NULL, 0}};
 
-static bool parse_word(struct conf_load *x, const struct conf_entry *e, const struct word_value *t, unsigned *ret)
+static bool parse_word(struct conf_load *x, const struct conf_entry *e, const struct word_value *t,
+                       unsigned *ret)
 {
     const struct conf_word *w = conf_kind_one(x, e);
     struct conf_near near;
@@ -236,8 +251,9 @@ static bool parse_word(struct conf_load *x, const struct conf_entry *e, const st
         buf_printf(&x->scratch, "%s%s", i == 0 ? "" : t[i + 1].word ? ", " : " or ", t[i].word);
     if (near.best.p)
         buf_printf(&x->scratch, "; did you mean `" SLICE_FMT "`?", SLICE_ARG(near.best));
-    conf_load_error(x, conf_load_word_pos(e, w), "`" SLICE_FMT "`: `" SLICE_FMT "` is not " SLICE_FMT, SLICE_ARG(name), SLICE_ARG(w->text),
-                    SLICE_ARG(buf_slice(&x->scratch)));
+    conf_load_error(x, conf_load_word_pos(e, w),
+                    "`" SLICE_FMT "`: `" SLICE_FMT "` is not " SLICE_FMT, SLICE_ARG(name),
+                    SLICE_ARG(w->text), SLICE_ARG(buf_slice(&x->scratch)));
     return false;
 }
 
@@ -250,19 +266,19 @@ static void put_word(const struct word_value *t, unsigned v, struct buf *out)
         }
 }
 
-#define WORD_KIND(name, type, table) \
-    static bool parse_##name(struct conf_load *x, const struct conf_entry *e, void *dst) \
-    { \
-        unsigned v; \
-        if (!parse_word(x, e, table, &v)) \
-            return false; \
-        *(type *)dst = (type)v; \
-        return true; \
-    } \
-    static void put_##name(const void *v, size_t i, struct buf *out) \
-    { \
-        (void)i; \
-        put_word(table, (unsigned)*(const type *)v, out); \
+#define WORD_KIND(name, type, table)                                                               \
+    static bool parse_##name(struct conf_load *x, const struct conf_entry *e, void *dst)           \
+    {                                                                                              \
+        unsigned v;                                                                                \
+        if (!parse_word(x, e, table, &v))                                                          \
+            return false;                                                                          \
+        *(type *)dst = (type)v;                                                                    \
+        return true;                                                                               \
+    }                                                                                              \
+    static void put_##name(const void *v, size_t i, struct buf *out)                               \
+    {                                                                                              \
+        (void)i;                                                                                   \
+        put_word(table, (unsigned)*(const type *)v, out);                                          \
     }
 WORD_KIND(bool, bool, bool_words)
 WORD_KIND(auto_off, bool, auto_words)
@@ -301,19 +317,24 @@ static const struct conf_kind scalars[] = {
     [CONF_KIND_OCTAL] = {"mode", sizeof(uint32_t), false, parse_octal, one, put_octal},
     [CONF_KIND_INT] = {"number", sizeof(int32_t), false, parse_int, one, put_int},
     [CONF_KIND_PERCENT] = {"percent", sizeof(uint32_t), false, parse_percent, one, put_percent},
-    [CONF_KIND_WORKERS] = {"auto | number", sizeof(uint32_t), false, parse_workers, one, put_workers},
+    [CONF_KIND_WORKERS] = {"auto | number", sizeof(uint32_t), false, parse_workers, one,
+                           put_workers},
     [CONF_KIND_AUTO_OFF] = {"auto | off", sizeof(bool), false, parse_auto_off, one, put_auto_off},
-    [CONF_KIND_LOGLEVEL] = {"alert | error | warn | notice | info | debug", sizeof(enum log_level), false, parse_level, one, put_level},
-    [CONF_KIND_ENUM_REQID] = {"trusted | make | keep | off", sizeof(enum conf_reqid), false, parse_reqid, one, put_reqid},
-    [CONF_KIND_ENUM_SRVHDR] = {"pass | hide", sizeof(enum conf_srvhdr), false, parse_srvhdr, one, put_srvhdr},
-    [CONF_KIND_ENUM_BALANCE] = {"random_two | round_robin | least_conn | ip_hash", sizeof(enum conf_balance), false, parse_balance, one,
-                                put_balance},
+    [CONF_KIND_LOGLEVEL] = {"alert | error | warn | notice | info | debug", sizeof(enum log_level),
+                            false, parse_level, one, put_level},
+    [CONF_KIND_ENUM_REQID] = {"trusted | make | keep | off", sizeof(enum conf_reqid), false,
+                              parse_reqid, one, put_reqid},
+    [CONF_KIND_ENUM_SRVHDR] = {"pass | hide", sizeof(enum conf_srvhdr), false, parse_srvhdr, one,
+                               put_srvhdr},
+    [CONF_KIND_ENUM_BALANCE] = {"random_two | round_robin | least_conn | ip_hash",
+                                sizeof(enum conf_balance), false, parse_balance, one, put_balance},
 };
 _Static_assert(sizeof scalars / sizeof scalars[0] == CONF_KIND_CIDRS, "lists follow the scalars");
 
 const struct conf_kind *conf_kind_of(const struct conf_key *k)
 {
-    return k->kind < CONF_KIND_CIDRS ? &scalars[k->kind] : &conf_kind_lists[k->kind - CONF_KIND_CIDRS];
+    return k->kind < CONF_KIND_CIDRS ? &scalars[k->kind]
+                                     : &conf_kind_lists[k->kind - CONF_KIND_CIDRS];
 }
 
 bool conf_kind_default(struct conf_load *x, const struct conf_key *k, void *dst)

@@ -1,5 +1,5 @@
-/* Kinds of configuration values: the C type of each, and the flags of keys.def. The parser and printer of a kind are in
- * config/kinds.c, its syntax for the manual in config/doc.c. */
+/* Kinds of configuration values: the C type of each, and the flags of keys.def. The parser and
+ * printer of a kind are in config/kinds.c, its syntax for the manual in config/doc.c. */
 #ifndef CONFIG_KINDS_H
 #define CONFIG_KINDS_H
 
@@ -9,17 +9,19 @@
 #define F_RESTART  4u /* a change takes effect at `rpctl upgrade` or a restart, not at a reload */
 #define F_OFF      8u /* a STR that may be `off`, which is stored as the empty string */
 
-/* CONF_C_<KIND>: member type. UPREF has no member: it is resolved into conf_host.upstream and conf_route.upstream. */
-#define CONF_C_STR          struct slice             /* one word or quoted text; {NULL, 0} unset; NUL-terminated when set */
-#define CONF_C_BOOL         bool                     /* on, off */
-#define CONF_C_COUNT        uint64_t                 /* decimal digits */
-#define CONF_C_SIZE         uint64_t                 /* bytes: 512, 8k, 16m, 1g */
-#define CONF_C_MS           uint64_t                 /* milliseconds: 250ms, 30s, 5m, 1h, 7d, 0 */
-#define CONF_C_OCTAL        uint32_t                 /* 0660 */
-#define CONF_C_INT          int32_t                  /* signed decimal */
-#define CONF_C_PERCENT      uint32_t                 /* thousandths of a percent: 5% = 5000 */
-#define CONF_C_WORKERS      uint32_t                 /* auto (0) or a number; see config.workers */
-#define CONF_C_AUTO_OFF     bool                     /* auto = true, off = false */
+/* CONF_C_<KIND>: member type. UPREF has no member: it is resolved into conf_host.upstream and
+ * conf_route.upstream. */
+#define CONF_C_STR                                                                                 \
+    struct slice /* one word or quoted text; {NULL, 0} unset; NUL-terminated when set */
+#define CONF_C_BOOL         bool     /* on, off */
+#define CONF_C_COUNT        uint64_t /* decimal digits */
+#define CONF_C_SIZE         uint64_t /* bytes: 512, 8k, 16m, 1g */
+#define CONF_C_MS           uint64_t /* milliseconds: 250ms, 30s, 5m, 1h, 7d, 0 */
+#define CONF_C_OCTAL        uint32_t /* 0660 */
+#define CONF_C_INT          int32_t  /* signed decimal */
+#define CONF_C_PERCENT      uint32_t /* thousandths of a percent: 5% = 5000 */
+#define CONF_C_WORKERS      uint32_t /* auto (0) or a number; see config.workers */
+#define CONF_C_AUTO_OFF     bool     /* auto = true, off = false */
 #define CONF_C_LOGLEVEL     enum log_level
 #define CONF_C_CIDRS        struct conf_cidrs
 #define CONF_C_WORDS        struct conf_words

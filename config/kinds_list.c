@@ -41,13 +41,15 @@ static size_t count_list(const void *v)
     return n;
 }
 
-/* Starts a list's entry. True when words follow; *ret_off: the list is cleared and nothing follows. */
+/* Starts a list's entry. True when words follow; *ret_off: the list is cleared and nothing follows.
+ */
 static bool list_begin(struct conf_load *x, const struct conf_entry *e, void *list, bool *ret_off)
 {
     *ret_off = conf_kind_is_off(e);
     if (*ret_off && (e->append || !e->first)) {
         struct slice name = conf_key_name(e->key);
-        conf_load_error(x, conf_load_word_pos(e, e->word), "`off` clears `" SLICE_FMT "` and stands alone", SLICE_ARG(name));
+        conf_load_error(x, conf_load_word_pos(e, e->word),
+                        "`off` clears `" SLICE_FMT "` and stands alone", SLICE_ARG(name));
         return false;
     }
     if (e->first && !e->append)
@@ -55,10 +57,12 @@ static bool list_begin(struct conf_load *x, const struct conf_entry *e, void *li
     return !*ret_off;
 }
 
-static bool bad(struct conf_load *x, const struct conf_entry *e, const struct conf_word *w, const char *what)
+static bool bad(struct conf_load *x, const struct conf_entry *e, const struct conf_word *w,
+                const char *what)
 {
     struct slice name = conf_key_name(e->key);
-    conf_load_error(x, conf_load_word_pos(e, w), "`" SLICE_FMT "`: `" SLICE_FMT "` %s", SLICE_ARG(name), SLICE_ARG(w->text), what);
+    conf_load_error(x, conf_load_word_pos(e, w), "`" SLICE_FMT "`: `" SLICE_FMT "` %s",
+                    SLICE_ARG(name), SLICE_ARG(w->text), what);
     return false;
 }
 
@@ -94,12 +98,15 @@ static void put_cidr(const struct cidr *c, struct buf *out)
         buf_printf(out, "/%u", c->bits);
 }
 
-static bool add_cidrs(struct conf_load *x, const struct conf_entry *e, size_t from, struct conf_cidrs *l, bool fresh)
+static bool add_cidrs(struct conf_load *x, const struct conf_entry *e, size_t from,
+                      struct conf_cidrs *l, bool fresh)
 {
     for (size_t i = from; i < e->nword; i++) {
         struct cidr c, *own;
         if (cidr_parse(e->word[i].text, &c) < 0)
-            return bad(x, e, &e->word[i], "is not an address range (10.0.0.0/8, 2001:db8::/32, unix); bits behind the prefix must be zero");
+            return bad(x, e, &e->word[i],
+                       "is not an address range (10.0.0.0/8, 2001:db8::/32, unix); bits behind the "
+                       "prefix must be zero");
         own = conf_kind_grow(x, l, sizeof c, fresh);
         if (!own)
             return false;
@@ -136,18 +143,21 @@ static bool word_ok(struct conf_load *x, const struct conf_entry *e, const struc
             return bad(x, e, w, "is not a method");
         for (size_t i = 0; i < s.n; i++)
             if (s.p[i] >= 'a' && s.p[i] <= 'z') {
-                conf_load_warn(x, conf_load_word_pos(e, w), "methods are case-sensitive; the usual ones are upper case");
+                conf_load_warn(x, conf_load_word_pos(e, w),
+                               "methods are case-sensitive; the usual ones are upper case");
                 break;
             }
     } else if (slice_eq(name, SLICE("status"))) {
         bool ok = s.n == 3 && s.p[0] >= '1' && s.p[0] <= '5' &&
-                  ((s.p[1] == 'x' && s.p[2] == 'x') || (s.p[1] >= '0' && s.p[1] <= '9' && s.p[2] >= '0' && s.p[2] <= '9'));
+                  ((s.p[1] == 'x' && s.p[2] == 'x') ||
+                   (s.p[1] >= '0' && s.p[1] <= '9' && s.p[2] >= '0' && s.p[2] <= '9'));
         if (!ok)
             return bad(x, e, w, "is not a status (404) or a class (5xx)");
     } else if (slice_eq(name, SLICE("nameservers"))) {
         union addr ip;
         struct addr_any a;
-        if (addr_parse_ip(s, &ip) < 0 && (slice_starts(s, SLICE("unix:")) || addr_parse(s, &a) < 0 || addr_port(&a.u.sa) == 0))
+        if (addr_parse_ip(s, &ip) < 0 &&
+            (slice_starts(s, SLICE("unix:")) || addr_parse(s, &a) < 0 || addr_port(&a.u.sa) == 0))
             return bad(x, e, w, "is not an address or ADDRESS:PORT");
     } else if (!is_token(s)) {
         return bad(x, e, w, "is not a name");
@@ -182,7 +192,8 @@ static void item_words(const void *v, size_t i, struct buf *out)
     conf_words_put(out, ((const struct conf_words *)v)->v[i]);
 }
 
-static bool addr_of_word(struct conf_load *x, const struct conf_entry *e, const struct conf_word *w, struct addr_any *ret)
+static bool addr_of_word(struct conf_load *x, const struct conf_entry *e, const struct conf_word *w,
+                         struct addr_any *ret)
 {
     struct slice s = w->text;
     uint64_t port;
@@ -193,8 +204,10 @@ static bool addr_of_word(struct conf_load *x, const struct conf_entry *e, const 
             return bad(x, e, w, "needs an absolute path (unix:/run/app.sock)");
     }
     if (addr_parse(s, ret) < 0)
-        return bad(x, e, w, num_u64(s, &port) == 0 ? "lacks an address; `:PORT` is every IPv4 address"
-                                                   : "is not an address (IP:PORT, [IPV6]:PORT, :PORT, unix:/PATH)");
+        return bad(x, e, w,
+                   num_u64(s, &port) == 0
+                       ? "lacks an address; `:PORT` is every IPv4 address"
+                       : "is not an address (IP:PORT, [IPV6]:PORT, :PORT, unix:/PATH)");
     if (ret->u.sa.sa_family != AF_UNIX && addr_port(&ret->u.sa) == 0)
         return bad(x, e, w, "lacks a port");
     return true;
@@ -262,8 +275,9 @@ static void item_proxyp(const void *v, size_t i, struct buf *out)
 static const struct {
     const char *word;
     uint32_t bit;
-} retry_words[] = {{"connect", CONF_RETRY_CONNECT}, {"reused", CONF_RETRY_REUSED}, {"reset", CONF_RETRY_RESET},
-                   {"502", CONF_RETRY_502},         {"503", CONF_RETRY_503},       {"504", CONF_RETRY_504}};
+} retry_words[] = {{"connect", CONF_RETRY_CONNECT}, {"reused", CONF_RETRY_REUSED},
+                   {"reset", CONF_RETRY_RESET},     {"502", CONF_RETRY_502},
+                   {"503", CONF_RETRY_503},         {"504", CONF_RETRY_504}};
 #define RETRY_WORDS (sizeof retry_words / sizeof retry_words[0])
 
 static bool parse_retry(struct conf_load *x, const struct conf_entry *e, void *dst)
@@ -277,7 +291,9 @@ static bool parse_retry(struct conf_load *x, const struct conf_entry *e, void *d
             return bad(x, e, &e->word[0], "is not a number from 0 to 20, or off");
         r.tries = (uint32_t)n;
         if (e->nword > 1 && (!slice_eq(e->word[1].text, SLICE("on")) || e->nword == 2))
-            return bad(x, e, &e->word[1], "should be `on` with one or more of connect, reused, reset, 502, 503, 504 behind it");
+            return bad(x, e, &e->word[1],
+                       "should be `on` with one or more of connect, reused, reset, 502, 503, 504 "
+                       "behind it");
         if (e->nword > 2)
             r.on = 0;
         for (size_t i = 2; i < e->nword; i++) {
@@ -309,7 +325,8 @@ static void item_retry(const void *v, size_t i, struct buf *out)
 }
 
 /* STATUS[,STATUS...] with 4xx and 5xx. */
-static bool page_statuses(struct conf_load *x, const struct conf_entry *e, struct conf_error_page *p)
+static bool page_statuses(struct conf_load *x, const struct conf_entry *e,
+                          struct conf_error_page *p)
 {
     struct slice rest = e->word[0].text, item;
     uint64_t v;
@@ -338,7 +355,8 @@ static bool parse_errpage(struct conf_load *x, const struct conf_entry *e, void 
     if (!list_begin(x, e, dst, &off))
         return off;
     if (e->nword != 2) {
-        conf_load_error(x, conf_load_word_pos(e, &e->word[e->nword > 2 ? 2 : 0]), "`error_page` is STATUS[,STATUS] FILE");
+        conf_load_error(x, conf_load_word_pos(e, &e->word[e->nword > 2 ? 2 : 0]),
+                        "`error_page` is STATUS[,STATUS] FILE");
         return false;
     }
     if (!page_statuses(x, e, &p))
@@ -349,7 +367,8 @@ static bool parse_errpage(struct conf_load *x, const struct conf_entry *e, void 
         return false;
     const struct conf_snap_page *page = conf_snapshot_page(x->snap, p.file);
     if (!page || page->error) {
-        conf_load_error(x, conf_load_word_pos(e, w), "%s", page ? page->error : "error pages need a configuration file, not a text");
+        conf_load_error(x, conf_load_word_pos(e, w), "%s",
+                        page ? page->error : "error pages need a configuration file, not a text");
         return false;
     }
     p.body = page->body.n ? arena_dup(&x->c->arena, page->body) : SLICE("");
@@ -379,9 +398,10 @@ static void item_errpage(const void *v, size_t i, struct buf *out)
     conf_words_put(out, p->file);
 }
 
-/* The object a word names, or an error with the nearest name. `names` is an array of pointers to structs that begin with their name. */
-static void *find_named(struct conf_load *x, const struct conf_entry *e, const struct conf_word *w, const struct map *m, const char *kind,
-                        void *const *all, size_t n)
+/* The object a word names, or an error with the nearest name. `names` is an array of pointers to
+ * structs that begin with their name. */
+static void *find_named(struct conf_load *x, const struct conf_entry *e, const struct conf_word *w,
+                        const struct map *m, const char *kind, void *const *all, size_t n)
 {
     void *o = map_get(m, w->text);
     struct conf_near near;
@@ -391,10 +411,12 @@ static void *find_named(struct conf_load *x, const struct conf_entry *e, const s
     for (size_t i = 0; i < n && x->d->n < 200; i++)
         conf_near_try(&near, *(const struct slice *)all[i]);
     if (near.best.p)
-        conf_load_error(x, conf_load_word_pos(e, w), "there is no [%s " SLICE_FMT "]; did you mean `" SLICE_FMT "`?", kind, SLICE_ARG(w->text),
-                        SLICE_ARG(near.best));
+        conf_load_error(x, conf_load_word_pos(e, w),
+                        "there is no [%s " SLICE_FMT "]; did you mean `" SLICE_FMT "`?", kind,
+                        SLICE_ARG(w->text), SLICE_ARG(near.best));
     else
-        conf_load_error(x, conf_load_word_pos(e, w), "there is no [%s " SLICE_FMT "]", kind, SLICE_ARG(w->text));
+        conf_load_error(x, conf_load_word_pos(e, w), "there is no [%s " SLICE_FMT "]", kind,
+                        SLICE_ARG(w->text));
     return NULL;
 }
 
@@ -408,7 +430,8 @@ static bool parse_logrefs(struct conf_load *x, const struct conf_entry *e, void 
     }
     l->off = false;
     for (size_t i = 0; i < e->nword; i++) {
-        struct conf_log *o = find_named(x, e, &e->word[i], &x->logs, "log", (void *const *)x->c->log, x->c->nlog);
+        struct conf_log *o =
+            find_named(x, e, &e->word[i], &x->logs, "log", (void *const *)x->c->log, x->c->nlog);
         struct conf_log **own = o ? conf_kind_grow(x, dst, sizeof *own, e->first && i == 0) : NULL;
         if (!own)
             return false;
@@ -427,8 +450,10 @@ static bool parse_listenrefs(struct conf_load *x, const struct conf_entry *e, vo
     if (!list_begin(x, e, dst, &off))
         return off;
     for (size_t i = 0; i < e->nword; i++) {
-        struct conf_listen *o = find_named(x, e, &e->word[i], &x->listens, "listen", (void *const *)x->c->listen, x->c->nlisten);
-        struct conf_listen **own = o ? conf_kind_grow(x, dst, sizeof *own, e->first && i == 0) : NULL;
+        struct conf_listen *o = find_named(x, e, &e->word[i], &x->listens, "listen",
+                                           (void *const *)x->c->listen, x->c->nlisten);
+        struct conf_listen **own =
+            o ? conf_kind_grow(x, dst, sizeof *own, e->first && i == 0) : NULL;
         if (!own)
             return false;
         *own = o;
@@ -444,11 +469,13 @@ static bool parse_upref(struct conf_load *x, const struct conf_entry *e, void *d
 {
     struct conf_upstream *o = NULL;
     if (e->nword > 1) {
-        conf_load_error(x, conf_load_word_pos(e, &e->word[1]), "`upstream` takes one name; requests cannot be split between upstreams");
+        conf_load_error(x, conf_load_word_pos(e, &e->word[1]),
+                        "`upstream` takes one name; requests cannot be split between upstreams");
         return false;
     }
     if (!conf_kind_is_off(e)) {
-        o = find_named(x, e, e->word, &x->upstreams, "upstream", (void *const *)x->c->upstream, x->c->nupstream);
+        o = find_named(x, e, e->word, &x->upstreams, "upstream", (void *const *)x->c->upstream,
+                       x->c->nupstream);
         if (!o)
             return false;
     }
@@ -481,9 +508,12 @@ static const char *dns_problem(struct slice s)
         }
         if ((unsigned char)c >= 0x80)
             return "is not ASCII; write international names in their xn-- form";
-        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_'))
-            return c == ':' ? "has a port; names are written without one"
-                            : c == '*' ? "has a `*` that is not its whole first label" : c == '/' ? "is a URL, not a host name" : "is not a host name";
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+              c == '-' || c == '_'))
+            return c == ':'   ? "has a port; names are written without one"
+                   : c == '*' ? "has a `*` that is not its whole first label"
+                   : c == '/' ? "is a URL, not a host name"
+                              : "is not a host name";
         if (++label > 63)
             return "has a label longer than 63 bytes";
     }
@@ -502,7 +532,8 @@ static struct slice lower(struct conf_load *x, struct slice s)
     return slice_of(p, s.n);
 }
 
-static bool one_name(struct conf_load *x, const struct conf_entry *e, const struct conf_word *w, struct conf_name *n)
+static bool one_name(struct conf_load *x, const struct conf_entry *e, const struct conf_word *w,
+                     struct conf_name *n)
 {
     struct slice s = w->text;
     union addr ip;
@@ -518,7 +549,8 @@ static bool one_name(struct conf_load *x, const struct conf_entry *e, const stru
         n->text = slice_of(s.p + 1, s.n - 1);
         return s.n > 1 ? true : bad(x, e, w, "has no regular expression behind `~`");
     }
-    if (s.n > 2 && s.p[0] == '[' && s.p[s.n - 1] == ']' && addr_parse_ip(slice_of(s.p + 1, s.n - 2), &ip) == 0) {
+    if (s.n > 2 && s.p[0] == '[' && s.p[s.n - 1] == ']' &&
+        addr_parse_ip(slice_of(s.p + 1, s.n - 2), &ip) == 0) {
         n->kind = CONF_NAME_EXACT;
     } else {
         if (s.n > 1 && s.p[s.n - 1] == '.')
@@ -556,7 +588,11 @@ static bool parse_hnames(struct conf_load *x, const struct conf_entry *e, void *
 static void item_hnames(const void *v, size_t i, struct buf *out)
 {
     const struct conf_name *n = &((const struct conf_names *)v)->v[i];
-    put_marked(out, n->kind == CONF_NAME_EXACT ? "" : n->kind == CONF_NAME_REGEX ? "~" : "*", n->text, "");
+    put_marked(out,
+               n->kind == CONF_NAME_EXACT   ? ""
+               : n->kind == CONF_NAME_REGEX ? "~"
+                                            : "*",
+               n->text, "");
 }
 
 static const char *path_problem(struct slice s)
@@ -573,7 +609,8 @@ static const char *path_problem(struct slice s)
             return "has a blank or control byte";
         if (slice_starts(rest, SLICE("//")))
             return "has an empty segment; paths are compared with `//` merged into `/`";
-        if (slice_eq(rest, SLICE("/.")) || slice_starts(rest, SLICE("/./")) || slice_eq(rest, SLICE("/..")) || slice_starts(rest, SLICE("/../")))
+        if (slice_eq(rest, SLICE("/.")) || slice_starts(rest, SLICE("/./")) ||
+            slice_eq(rest, SLICE("/..")) || slice_starts(rest, SLICE("/../")))
             return "has a dot segment; paths are compared after these are resolved";
     }
     return NULL;
@@ -612,7 +649,8 @@ static bool parse_path(struct conf_load *x, const struct conf_entry *e, void *ds
 static void item_path(const void *v, size_t i, struct buf *out)
 {
     const struct conf_path *p = &((const struct conf_paths *)v)->v[i];
-    put_marked(out, p->kind == CONF_PATH_REGEX ? "~" : "", p->text, p->kind == CONF_PATH_PREFIX ? "*" : "");
+    put_marked(out, p->kind == CONF_PATH_REGEX ? "~" : "", p->text,
+               p->kind == CONF_PATH_PREFIX ? "*" : "");
 }
 
 /* %{...} in a redirect's URL. */
@@ -629,7 +667,8 @@ static bool macros_ok(struct conf_load *x, const struct conf_entry *e, const str
         while (k < sizeof known / sizeof known[0] && !slice_eq(name, slice_str(known[k])))
             k++;
         if (end == w->text.n || k == sizeof known / sizeof known[0])
-            return bad(x, e, w, "has an unknown macro; there are %{host} %{path} %{query} %{scheme} %{uri}");
+            return bad(x, e, w,
+                       "has an unknown macro; there are %{host} %{path} %{query} %{scheme} %{uri}");
     }
     return true;
 }
@@ -641,7 +680,8 @@ static bool parse_return(struct conf_load *x, const struct conf_entry *e, void *
     if (e->word[0].text.n != 3 || num_u64(e->word[0].text, &v) < 0 || v < 200 || v > 599)
         return bad(x, e, &e->word[0], "is not a status from 200 to 599");
     if (e->nword > 2) {
-        conf_load_error(x, conf_load_word_pos(e, &e->word[2]), "`return` is STATUS, STATUS \"text\" or STATUS URL; quote the text");
+        conf_load_error(x, conf_load_word_pos(e, &e->word[2]),
+                        "`return` is STATUS, STATUS \"text\" or STATUS URL; quote the text");
         return false;
     }
     r.status = (uint16_t)v;
@@ -654,8 +694,8 @@ static bool parse_return(struct conf_load *x, const struct conf_entry *e, void *
         if (v == 204 || v == 205 || v == 304)
             return bad(x, e, &e->word[0], "has no body");
         if (r.is_url) {
-            if (!slice_starts(s, SLICE("http://")) && !slice_starts(s, SLICE("https://")) && !slice_starts(s, SLICE("/")) &&
-                !slice_starts(s, SLICE("%{")))
+            if (!slice_starts(s, SLICE("http://")) && !slice_starts(s, SLICE("https://")) &&
+                !slice_starts(s, SLICE("/")) && !slice_starts(s, SLICE("%{")))
                 return bad(x, e, w, "is not a URL (https://..., /path or %{scheme}://...)");
             for (size_t i = 0; i < s.n; i++)
                 if ((unsigned char)s.p[i] <= ' ' || s.p[i] == 0x7f)
@@ -683,12 +723,14 @@ static void item_return(const void *v, size_t i, struct buf *out)
     }
 }
 
-static bool server_option(struct conf_load *x, const struct conf_entry *e, const struct conf_word *w, struct conf_server *s)
+static bool server_option(struct conf_load *x, const struct conf_entry *e,
+                          const struct conf_word *w, struct conf_server *s)
 {
     static const char *const known[] = {"weight=", "backup", "down", "max_conns=", "resolve="};
     ptrdiff_t eq = slice_chr(w->text, '=');
     struct slice name = eq < 0 ? w->text : slice_of(w->text.p, (size_t)eq);
-    struct slice value = eq < 0 ? SLICE("") : slice_of(w->text.p + eq + 1, w->text.n - (size_t)eq - 1);
+    struct slice value =
+        eq < 0 ? SLICE("") : slice_of(w->text.p + eq + 1, w->text.n - (size_t)eq - 1);
     struct conf_near near;
     uint64_t v;
     if (eq < 0 && slice_eq(name, SLICE("backup"))) {
@@ -713,7 +755,9 @@ static bool server_option(struct conf_load *x, const struct conf_entry *e, const
         for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
             conf_near_try(&near, slice_str(known[i]));
         buf_clear(&x->scratch);
-        buf_str(&x->scratch, "is not an option of a server (weight=N, backup, down, max_conns=N, resolve=DURATION)");
+        buf_str(
+            &x->scratch,
+            "is not an option of a server (weight=N, backup, down, max_conns=N, resolve=DURATION)");
         if (near.best.p)
             buf_printf(&x->scratch, "; did you mean `" SLICE_FMT "`?", SLICE_ARG(near.best));
         buf_chr(&x->scratch, 0);
@@ -737,7 +781,9 @@ static bool server_address(struct conf_load *x, const struct conf_entry *e, stru
         return addr_of_word(x, e, w, &s->addr);
     }
     if (addr_split(name, &host, &s->port) < 0 || s->port == 0)
-        return bad(x, e, w, slice_chr(name, ':') < 0 ? "lacks a port (HOST:PORT)" : "is not HOST:PORT, [IPV6]:PORT or unix:/PATH");
+        return bad(x, e, w,
+                   slice_chr(name, ':') < 0 ? "lacks a port (HOST:PORT)"
+                                            : "is not HOST:PORT, [IPV6]:PORT or unix:/PATH");
     if (host.n > 2 && host.p[0] == '[')
         host = slice_of(host.p + 1, host.n - 2);
     s->host = arena_dup(&x->c->arena, host);
@@ -746,8 +792,10 @@ static bool server_address(struct conf_load *x, const struct conf_entry *e, stru
         s->literal = true;
         return addr_of_word(x, e, w, &s->addr);
     }
-    const char *problem = dns_problem(host.n > 1 && host.p[host.n - 1] == '.' ? slice_of(host.p, host.n - 1) : host);
-    if (!problem && host.p[host.n - 1] >= '0' && host.p[host.n - 1] <= '9' && strspn(s->host.p, "0123456789.") == host.n)
+    const char *problem =
+        dns_problem(host.n > 1 && host.p[host.n - 1] == '.' ? slice_of(host.p, host.n - 1) : host);
+    if (!problem && host.p[host.n - 1] >= '0' && host.p[host.n - 1] <= '9' &&
+        strspn(s->host.p, "0123456789.") == host.n)
         problem = "is not an IPv4 address";
     return problem ? bad(x, e, w, problem) : true;
 }
@@ -792,18 +840,32 @@ static void item_servers(const void *v, size_t i, struct buf *out)
 
 #define LIST(kind) [CONF_KIND_##kind - CONF_KIND_CIDRS]
 const struct conf_kind conf_kind_lists[] = {
-    LIST(CIDRS) = {"cidr ...", sizeof(struct conf_cidrs), false, parse_cidrs, count_list, item_cidrs},
-    LIST(WORDS) = {"word ...", sizeof(struct conf_words), false, parse_words, count_list, item_words},
-    LIST(ADDRS) = {"address ...", sizeof(struct conf_addrs), true, parse_addrs, count_list, item_addrs},
-    LIST(PROXYP) = {"off | on | from cidr ...", sizeof(struct conf_proxy_protocol), false, parse_proxyp, count_one, item_proxyp},
-    LIST(RETRY) = {"number [on condition ...] | off", sizeof(struct conf_retry), false, parse_retry, count_one, item_retry},
-    LIST(ERRPAGE) = {"status[,status] file", sizeof(struct conf_error_pages), true, parse_errpage, count_list, item_errpage},
-    LIST(LOGREFS) = {"log ... | off", sizeof(struct conf_logs), false, parse_logrefs, count_list, item_logrefs},
-    LIST(HNAMES) = {"name ...", sizeof(struct conf_names), false, parse_hnames, count_list, item_hnames},
-    LIST(LISTENREFS) = {"listener ...", sizeof(struct conf_listens), false, parse_listenrefs, count_list, item_listenrefs},
+    LIST(CIDRS) = {"cidr ...", sizeof(struct conf_cidrs), false, parse_cidrs, count_list,
+                   item_cidrs},
+    LIST(WORDS) = {"word ...", sizeof(struct conf_words), false, parse_words, count_list,
+                   item_words},
+    LIST(ADDRS) = {"address ...", sizeof(struct conf_addrs), true, parse_addrs, count_list,
+                   item_addrs},
+    LIST(PROXYP) = {"off | on | from cidr ...", sizeof(struct conf_proxy_protocol), false,
+                    parse_proxyp, count_one, item_proxyp},
+    LIST(RETRY) = {"number [on condition ...] | off", sizeof(struct conf_retry), false, parse_retry,
+                   count_one, item_retry},
+    LIST(ERRPAGE) = {"status[,status] file", sizeof(struct conf_error_pages), true, parse_errpage,
+                     count_list, item_errpage},
+    LIST(LOGREFS) = {"log ... | off", sizeof(struct conf_logs), false, parse_logrefs, count_list,
+                     item_logrefs},
+    LIST(HNAMES) = {"name ...", sizeof(struct conf_names), false, parse_hnames, count_list,
+                    item_hnames},
+    LIST(LISTENREFS) = {"listener ...", sizeof(struct conf_listens), false, parse_listenrefs,
+                        count_list, item_listenrefs},
     LIST(PATH) = {"path ...", sizeof(struct conf_paths), false, parse_path, count_list, item_path},
-    LIST(RETURN) = {"status [text | url]", sizeof(struct conf_return), false, parse_return, count_return, item_return},
-    LIST(UPREF) = {"upstream", sizeof(struct conf_upstream *), false, parse_upref, count_upref, item_upref},
-    LIST(SERVERS) = {"server [option ...]", sizeof(struct conf_servers), true, parse_servers, count_list, item_servers},
+    LIST(RETURN) = {"status [text | url]", sizeof(struct conf_return), false, parse_return,
+                    count_return, item_return},
+    LIST(UPREF) = {"upstream", sizeof(struct conf_upstream *), false, parse_upref, count_upref,
+                   item_upref},
+    LIST(SERVERS) = {"server [option ...]", sizeof(struct conf_servers), true, parse_servers,
+                     count_list, item_servers},
 };
-_Static_assert(sizeof conf_kind_lists / sizeof conf_kind_lists[0] == CONF_KIND__COUNT - CONF_KIND_CIDRS, "every kind");
+_Static_assert(sizeof conf_kind_lists / sizeof conf_kind_lists[0] ==
+                   CONF_KIND__COUNT - CONF_KIND_CIDRS,
+               "every kind");

@@ -22,9 +22,4 @@ libconfig_a_SOURCES = \
 noinst_PROGRAMS += config/config-doc
 config_config_doc_SOURCES = config/config-doc.c
 config_config_doc_LDADD = $(LIBS_CONFIG) $(EXT_LIBS)
-
-man/rpd.conf.keys: config/config-doc$(EXEEXT)
-	$(AM_V_GEN)$(MKDIR_P) man && config/config-doc man > $@.new && mv $@.new $@
-conf/rpd.conf.sample: config/config-doc$(EXEEXT)
-	$(AM_V_GEN)$(MKDIR_P) conf && config/config-doc sample > $@.new && mv $@.new $@
-CLEANFILES += man/rpd.conf.keys conf/rpd.conf.sample
+CONFIG_DOC = config/config-doc$(EXEEXT)

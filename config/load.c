@@ -1,7 +1,7 @@
 /* config_load: from a snapshot to a configuration, or to all that is wrong with it. */
+#include "config/load.h"
 #include "base/err.h"
 #include "base/proc.h"
-#include "config/load.h"
 
 #include <stdlib.h>
 
@@ -64,7 +64,10 @@ static int load_all(struct conf_load *x)
         return -ERR_INVAL;
     c->path = x->snap->text_only ? SLICE("") : slice_str(x->file[0].path);
     int cpus = c->global.workers ? 1 : proc_cpu_count();
-    c->workers = c->global.workers ? c->global.workers : (uint32_t)(cpus < 1 ? 1 : cpus > WORKERS_MOST ? WORKERS_MOST : cpus);
+    c->workers = c->global.workers ? c->global.workers
+                                   : (uint32_t)(cpus < 1              ? 1
+                                                : cpus > WORKERS_MOST ? WORKERS_MOST
+                                                                      : cpus);
     return hash_all(c);
 }
 

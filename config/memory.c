@@ -6,19 +6,21 @@
 #include <inttypes.h>
 #include <sys/resource.h>
 
-/* Bytes beyond the kernel's; measured figures stand in the tests of worker/client and worker/stream. */
-#define IDLE_BYTES   450u           /* an idle keep-alive connection gave its buffers back */
-#define STREAM_BYTES 4096u          /* an exchange without its heads and buffers */
-#define BUFFER_BYTES (64u << 10)    /* body in flight, per direction */
-#define POOLED_BYTES 512u           /* an idle connection to a server */
-#define QUEUED_BYTES 256u           /* a request in a queue, beside its stream */
-#define WORKER_BYTES (6ull << 20)   /* process, tables, caches of free blocks */
+/* Bytes beyond the kernel's; measured figures stand in the tests of worker/client and
+ * worker/stream. */
+#define IDLE_BYTES   450u         /* an idle keep-alive connection gave its buffers back */
+#define STREAM_BYTES 4096u        /* an exchange without its heads and buffers */
+#define BUFFER_BYTES (64u << 10)  /* body in flight, per direction */
+#define POOLED_BYTES 512u         /* an idle connection to a server */
+#define QUEUED_BYTES 256u         /* a request in a queue, beside its stream */
+#define WORKER_BYTES (6ull << 20) /* process, tables, caches of free blocks */
 
 static void row(struct buf *out, const char *what, uint64_t n, uint64_t each, uint64_t sum)
 {
     char bytes[32];
     num_fmt_size(bytes, sum >> 10 << 10);
-    buf_printf(out, "%-36s %12" PRIu64 " x %10" PRIu64 " = %14" PRIu64 " (%s)\n", what, n, each, sum, bytes);
+    buf_printf(out, "%-36s %12" PRIu64 " x %10" PRIu64 " = %14" PRIu64 " (%s)\n", what, n, each,
+               sum, bytes);
 }
 
 static uint64_t add(uint64_t a, uint64_t b)
@@ -33,7 +35,8 @@ static uint64_t mul(uint64_t a, uint64_t b)
     return __builtin_mul_overflow(a, b, &r) ? UINT64_MAX : r;
 }
 
-/* The same bound that workers derive when max_connections is 0: descriptors, half of them for clients. */
+/* The same bound that workers derive when max_connections is 0: descriptors, half of them for
+ * clients. */
 static uint64_t connections(const struct config *c)
 {
     struct rlimit r;
@@ -41,13 +44,15 @@ static uint64_t connections(const struct config *c)
         return c->global.max_connections;
     uint64_t fds = c->global.rlimit_nofile;
     if (fds == 0)
-        fds = getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_max != RLIM_INFINITY ? r.rlim_max : 1u << 20;
+        fds = getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_max != RLIM_INFINITY ? r.rlim_max
+                                                                               : 1u << 20;
     return mul(fds, c->workers) / 2;
 }
 
 uint64_t config_memory_bound(const struct config *c, struct buf *out)
 {
-    uint64_t head = c->defaults_conn.max_head, answer = 32u << 10, active = 0, queued = 0, pooled = 0, total = 0;
+    uint64_t head = c->defaults_conn.max_head, answer = 32u << 10, active = 0, queued = 0,
+             pooled = 0, total = 0;
     uint64_t conns = connections(c);
     for (size_t i = 0; i < c->nlisten; i++)
         if (c->listen[i]->conn.max_head > head)

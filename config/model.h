@@ -1,5 +1,6 @@
-/* One struct per group of keys, made from keys.def: struct conf_<group>_keys, member name == key name. Included by config.h
- * only, after the types of the kinds. SCOPE_UP has no struct: `upstream` is resolved into pointers. */
+/* One struct per group of keys, made from keys.def: struct conf_<group>_keys, member name == key
+ * name. Included by config.h only, after the types of the kinds. SCOPE_UP has no struct: `upstream`
+ * is resolved into pointers. */
 #ifndef CONFIG_MODEL_H
 #define CONFIG_MODEL_H
 

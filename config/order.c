@@ -9,12 +9,15 @@ static int by_slice(const void *a, const void *b)
     return slice_cmp(*(const struct slice *)a, *(const struct slice *)b);
 }
 
-/* "host priority kind path methods": equal for routes that match the same requests. p NULL: the route has no path. */
-static struct slice identity(struct conf_load *x, const struct conf_host *h, const struct conf_route *r, const struct conf_path *p)
+/* "host priority kind path methods": equal for routes that match the same requests. p NULL: the
+ * route has no path. */
+static struct slice identity(struct conf_load *x, const struct conf_host *h,
+                             const struct conf_route *r, const struct conf_path *p)
 {
     const struct conf_words *m = &r->k.method;
     buf_clear(&x->scratch);
-    buf_printf(&x->scratch, "%u %d %d " SLICE_FMT, h->id, r->k.priority, p ? (int)p->kind : -1, SLICE_ARG(p ? p->text : SLICE("")));
+    buf_printf(&x->scratch, "%u %d %d " SLICE_FMT, h->id, r->k.priority, p ? (int)p->kind : -1,
+               SLICE_ARG(p ? p->text : SLICE("")));
     if (m->n > 0) {
         struct slice *sorted = ARENA_ARRAY(&x->tree, struct slice, m->n);
         if (!sorted)
@@ -30,7 +33,8 @@ static struct slice identity(struct conf_load *x, const struct conf_host *h, con
 }
 
 /* 1: the path is new; 0: an own route says the same and the copy gives way (or it was reported). */
-static int claim(struct conf_load *x, struct map *m, const struct conf_host *h, const struct conf_rank *r, const struct conf_path *p)
+static int claim(struct conf_load *x, struct map *m, const struct conf_host *h,
+                 const struct conf_rank *r, const struct conf_path *p)
 {
     void *old = NULL;
     struct slice id = identity(x, h, r->route, p);
@@ -46,17 +50,25 @@ static int claim(struct conf_load *x, struct map *m, const struct conf_host *h, 
     if (r->star)
         return 0;
     if (p)
-        conf_load_error(x, p->pos, "path `" SLICE_FMT "%s` of [route " SLICE_FMT "/" SLICE_FMT "] is also in [route " SLICE_FMT "/" SLICE_FMT "] (%s:%u), with the same methods and priority",
-                        SLICE_ARG(p->text), p->kind == CONF_PATH_PREFIX ? "*" : "", SLICE_ARG(h->name), SLICE_ARG(r->route->name), SLICE_ARG(h->name),
+        conf_load_error(x, p->pos,
+                        "path `" SLICE_FMT "%s` of [route " SLICE_FMT "/" SLICE_FMT
+                        "] is also in [route " SLICE_FMT "/" SLICE_FMT
+                        "] (%s:%u), with the same methods and priority",
+                        SLICE_ARG(p->text), p->kind == CONF_PATH_PREFIX ? "*" : "",
+                        SLICE_ARG(h->name), SLICE_ARG(r->route->name), SLICE_ARG(h->name),
                         SLICE_ARG(first->name), first->pos.file, first->pos.line);
     else
-        conf_load_error(x, r->route->pos, "[route " SLICE_FMT "/" SLICE_FMT "] matches what [route " SLICE_FMT "/" SLICE_FMT "] (%s:%u) matches",
-                        SLICE_ARG(h->name), SLICE_ARG(r->route->name), SLICE_ARG(h->name), SLICE_ARG(first->name), first->pos.file, first->pos.line);
+        conf_load_error(x, r->route->pos,
+                        "[route " SLICE_FMT "/" SLICE_FMT "] matches what [route " SLICE_FMT
+                        "/" SLICE_FMT "] (%s:%u) matches",
+                        SLICE_ARG(h->name), SLICE_ARG(r->route->name), SLICE_ARG(h->name),
+                        SLICE_ARG(first->name), first->pos.file, first->pos.line);
     return 0;
 }
 
 /* False when nothing of the route is left; negative: no memory. */
-static int claim_all(struct conf_load *x, struct map *m, const struct conf_host *h, struct conf_rank *r)
+static int claim_all(struct conf_load *x, struct map *m, const struct conf_host *h,
+                     struct conf_rank *r)
 {
     struct conf_paths *paths = &r->route->k.path;
     size_t left = 0;
@@ -87,7 +99,8 @@ static void rank_paths(struct conf_rank *r)
     if (r->kind != CONF_PATH_PREFIX)
         r->length = 0;
 }
-_Static_assert(CONF_PATH_EXACT == 0 && CONF_PATH_PREFIX == 1 && CONF_PATH_REGEX == 2, "the order of precedence");
+_Static_assert(CONF_PATH_EXACT == 0 && CONF_PATH_PREFIX == 1 && CONF_PATH_REGEX == 2,
+               "the order of precedence");
 
 static int by_rank(const void *va, const void *vb)
 {
@@ -105,7 +118,8 @@ static int by_rank(const void *va, const void *vb)
     return (a->seq > b->seq) - (a->seq < b->seq);
 }
 
-int conf_order(struct conf_load *x, struct map *m, const struct conf_host *h, struct conf_rank *r, size_t *n)
+int conf_order(struct conf_load *x, struct map *m, const struct conf_host *h, struct conf_rank *r,
+               size_t *n)
 {
     size_t left = 0;
     for (size_t i = 0; i < *n; i++) {

@@ -1,10 +1,12 @@
-/* The quick start: `proxy = URL` and `listen = ADDRESS` before any section, and the same from the command line. */
+/* The quick start: `proxy = URL` and `listen = ADDRESS` before any section, and the same from the
+ * command line. */
 #include "base/err.h"
 #include "config/load.h"
 
 #define QUICK_LISTEN "127.0.0.1:8080"
 
-/* "http://HOST[:PORT][/]", HOST:PORT or unix:/PATH to what `server =` takes. NULL, or what is wrong. */
+/* "http://HOST[:PORT][/]", HOST:PORT or unix:/PATH to what `server =` takes. NULL, or what is
+ * wrong. */
 static const char *target(struct slice url, struct buf *out)
 {
     if (slice_starts(url, SLICE("https://")))
@@ -17,7 +19,8 @@ static const char *target(struct slice url, struct buf *out)
     }
     ptrdiff_t slash = slice_chr(rest, '/');
     if (slash >= 0 && (!http || (size_t)slash + 1 != rest.n))
-        return http ? "the URL may not have a path; write http://HOST:PORT" : "is not http://HOST:PORT, HOST:PORT or unix:/PATH";
+        return http ? "the URL may not have a path; write http://HOST:PORT"
+                    : "is not http://HOST:PORT, HOST:PORT or unix:/PATH";
     if (slash >= 0)
         rest.n--;
     if (rest.n == 0)
@@ -30,7 +33,8 @@ static const char *target(struct slice url, struct buf *out)
     return NULL;
 }
 
-static struct conf_entry word_entry(const struct conf_entry *from, struct conf_word *word, struct slice text)
+static struct conf_entry word_entry(const struct conf_entry *from, struct conf_word *word,
+                                    struct slice text)
 {
     *word = (struct conf_word){.text = text, .line = from->value_line, .col = from->value_col};
     struct conf_entry e = *from;
@@ -39,7 +43,8 @@ static struct conf_entry word_entry(const struct conf_entry *from, struct conf_w
     return e;
 }
 
-static bool put(struct conf_load *x, struct conf_section *s, const char *key, const struct conf_entry *from, struct slice text)
+static bool put(struct conf_load *x, struct conf_section *s, const char *key,
+                const struct conf_entry *from, struct slice text)
 {
     struct conf_word *w = ARENA_NEW(&x->tree, struct conf_word);
     if (!s || !w || !text.p)
@@ -54,10 +59,13 @@ void conf_quick_build(struct conf_load *x)
     if (!proxy && !listen)
         return;
     for (const struct conf_section *s = x->sections; s; s = s->next) {
-        if (s->kind != CONF_SECT_LISTEN && s->kind != CONF_SECT_HOST && s->kind != CONF_SECT_ROUTE && s->kind != CONF_SECT_UPSTREAM)
+        if (s->kind != CONF_SECT_LISTEN && s->kind != CONF_SECT_HOST &&
+            s->kind != CONF_SECT_ROUTE && s->kind != CONF_SECT_UPSTREAM)
             continue;
-        conf_load_error(x, s->pos, "[%s] cannot be combined with `%s =` before the first section (line %u)", conf_sect_info(s->kind)->name,
-                        proxy ? "proxy" : "listen", proxy ? proxy->pos.line : listen->pos.line);
+        conf_load_error(x, s->pos,
+                        "[%s] cannot be combined with `%s =` before the first section (line %u)",
+                        conf_sect_info(s->kind)->name, proxy ? "proxy" : "listen",
+                        proxy ? proxy->pos.line : listen->pos.line);
         return;
     }
     const struct conf_entry *any = proxy ? proxy : listen;
@@ -66,7 +74,9 @@ void conf_quick_build(struct conf_load *x)
         return;
     }
     if (proxy->nword != 1 || (listen && listen->nword == 0) || proxy->append) {
-        conf_load_error(x, proxy->nword > 1 ? conf_load_word_pos(proxy, &proxy->word[1]) : proxy->pos, "`proxy` takes one URL");
+        conf_load_error(x,
+                        proxy->nword > 1 ? conf_load_word_pos(proxy, &proxy->word[1]) : proxy->pos,
+                        "`proxy` takes one URL");
         return;
     }
     buf_clear(&x->scratch);
@@ -79,7 +89,8 @@ void conf_quick_build(struct conf_load *x)
     struct conf_section *l = conf_tree_section(x, CONF_SECT_LISTEN, "main", any->pos);
     struct conf_section *u = conf_tree_section(x, CONF_SECT_UPSTREAM, "app", proxy->pos);
     struct conf_section *h = conf_tree_section(x, CONF_SECT_HOST, "app", proxy->pos);
-    bool ok = put(x, u, "server", proxy, server) && put(x, h, "names", proxy, SLICE("*")) && put(x, h, "upstream", proxy, SLICE("app"));
+    bool ok = put(x, u, "server", proxy, server) && put(x, h, "names", proxy, SLICE("*")) &&
+              put(x, h, "upstream", proxy, SLICE("app"));
     if (ok && listen)
         ok = l && conf_tree_entry(x, l, "address", listen);
     else if (ok)

@@ -1,6 +1,7 @@
-/* Reads the configuration's files once: the main file, what it includes, and the error pages they name. */
-#include "base/err.h"
+/* Reads the configuration's files once: the main file, what it includes, and the error pages they
+ * name. */
 #include "config/snapshot.h"
+#include "base/err.h"
 #include "config/words.h"
 
 #include <errno.h>
@@ -17,7 +18,7 @@ struct walker {
     struct conf_snapshot *s;
     struct conf_snap_file *file;
     struct buf scratch;
-    bool includes;               /* here `include` is a key: before any section or in [global] */
+    bool includes; /* here `include` is a key: before any section or in [global] */
 };
 
 static const char *say(struct conf_snapshot *s, const char *path, int error)
@@ -26,7 +27,8 @@ static const char *say(struct conf_snapshot *s, const char *path, int error)
 }
 
 /* Reads a file of `most` bytes at most into the arena. NULL, or what is wrong. */
-static const char *slurp(struct conf_snapshot *s, const char *path, bool any_type, size_t most, struct slice *ret)
+static const char *slurp(struct conf_snapshot *s, const char *path, bool any_type, size_t most,
+                         struct slice *ret)
 {
     struct stat st;
     const char *error = NULL;
@@ -73,7 +75,8 @@ struct slice conf_snapshot_join(struct arena *a, const char *file, struct slice 
     const char *slash = strrchr(file, '/');
     if ((path.n > 0 && path.p[0] == '/') || !slash)
         return arena_dup(a, path);
-    return arena_printf(a, "%.*s/" SLICE_FMT, slash == file ? 0 : (int)(slash - file), file, SLICE_ARG(path));
+    return arena_printf(a, "%.*s/" SLICE_FMT, slash == file ? 0 : (int)(slash - file), file,
+                        SLICE_ARG(path));
 }
 
 /* Index + 1 as a pointer: an index survives growth of the array, and the map takes no NULL. */
@@ -125,7 +128,8 @@ static int add_file(struct conf_snapshot *s, const char *path, bool any_type, ui
     return 0;
 }
 
-static int include_add(struct walker *w, struct conf_snap_include *inc, size_t *cap, const char *path)
+static int include_add(struct walker *w, struct conf_snap_include *inc, size_t *cap,
+                       const char *path)
 {
     uint32_t index;
     int k = add_file(w->s, path, false, &index);
@@ -146,7 +150,8 @@ static int include_add(struct walker *w, struct conf_snap_include *inc, size_t *
     return 0;
 }
 
-static int include_glob(struct walker *w, struct conf_snap_include *inc, size_t *cap, struct slice pattern)
+static int include_glob(struct walker *w, struct conf_snap_include *inc, size_t *cap,
+                        struct slice pattern)
 {
     glob_t g = {0};
     struct stat st;
@@ -181,7 +186,8 @@ static int walk_include(struct walker *w, const struct conf_word *word, size_t n
         struct slice path = conf_snapshot_join(&w->s->arena, w->file->path, word[i].text);
         if (!path.p)
             return -ERR_NOMEM;
-        int k = strpbrk(path.p, "*?[") ? include_glob(w, inc, &cap, path) : include_add(w, inc, &cap, path.p);
+        int k = strpbrk(path.p, "*?[") ? include_glob(w, inc, &cap, path)
+                                       : include_add(w, inc, &cap, path.p);
         if (k < 0)
             return k;
     }
@@ -236,7 +242,8 @@ static int walk_entry(void *user, const struct conf_ini_entry *e)
     if (k == -ERR_NOMEM)
         return k;
     if (include)
-        return walk_include(w, word, k < 0 ? 0 : n); /* also when malformed: lines and records go in step */
+        return walk_include(w, word,
+                            k < 0 ? 0 : n); /* also when malformed: lines and records go in step */
     return k == 0 && n == 2 ? walk_page(w, word[1].text) : 0;
 }
 

@@ -42,7 +42,10 @@ static const char *source_line(struct conf_load *x, struct conf_pos pos)
     return x->text.failed ? NULL : x->text.p;
 }
 
-static void report(struct conf_load *x, enum conf_diag_level lv, struct conf_pos pos, const char *fmt, va_list ap)
+__attribute__((format(printf, 4, 0))) static void report(struct conf_load *x,
+                                                         enum conf_diag_level lv,
+                                                         struct conf_pos pos, const char *fmt,
+                                                         va_list ap)
 {
     char text[1024];
     if (x->muted)
@@ -98,14 +101,16 @@ static bool name_ok(struct slice s)
 {
     for (size_t i = 0; i < s.n; i++) {
         char c = s.p[i];
-        if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || strchr("_.*-", c)))
+        if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
+              strchr("_.*-", c)))
             return false;
     }
     return s.n > 0 && s.n <= NAME_LONGEST;
 }
 
 /* Splits and checks a title; reports and returns false when it is bad. */
-static bool title_parse(struct conf_load *x, struct slice title, struct conf_pos pos, struct conf_section *s)
+static bool title_parse(struct conf_load *x, struct slice title, struct conf_pos pos,
+                        struct conf_section *s)
 {
     size_t i = 0;
     while (i < title.n && title.p[i] != ' ' && title.p[i] != '\t')
@@ -119,9 +124,14 @@ static bool title_parse(struct conf_load *x, struct slice title, struct conf_pos
         for (size_t k = CONF_SECT_GLOBAL; k < CONF_SECT__COUNT; k++)
             conf_near_try(&near, slice_str(conf_sect_info((enum conf_sect)k)->name));
         if (near.best.p)
-            conf_load_error(x, pos, "unknown section [" SLICE_FMT "]; did you mean [" SLICE_FMT "]?", SLICE_ARG(kind), SLICE_ARG(near.best));
+            conf_load_error(x, pos,
+                            "unknown section [" SLICE_FMT "]; did you mean [" SLICE_FMT "]?",
+                            SLICE_ARG(kind), SLICE_ARG(near.best));
         else
-            conf_load_error(x, pos, "unknown section [" SLICE_FMT "]; there are global, defaults, listen, host, route, upstream and log", SLICE_ARG(kind));
+            conf_load_error(x, pos,
+                            "unknown section [" SLICE_FMT
+                            "]; there are global, defaults, listen, host, route, upstream and log",
+                            SLICE_ARG(kind));
         return false;
     }
     const struct conf_sect_info *info = conf_sect_info(s->kind);
@@ -139,14 +149,17 @@ static bool title_parse(struct conf_load *x, struct slice title, struct conf_pos
     if (s->kind == CONF_SECT_ROUTE) {
         ptrdiff_t slash = slice_chr(s->name, '/');
         if (slash <= 0) {
-            conf_load_error(x, pos, "a route is written [route HOST/NAME], or [route */NAME] for every host");
+            conf_load_error(
+                x, pos, "a route is written [route HOST/NAME], or [route */NAME] for every host");
             return false;
         }
         s->host = slice_of(s->name.p, (size_t)slash);
         s->route = slice_of(s->name.p + slash + 1, s->name.n - (size_t)slash - 1);
     }
     if ((s->host.n > 0 && !name_ok(s->host)) || !name_ok(s->route)) {
-        conf_load_error(x, pos, "bad name `" SLICE_FMT "`: letters, digits, `_`, `.`, `*` and `-`, %u at most", SLICE_ARG(s->name), NAME_LONGEST);
+        conf_load_error(
+            x, pos, "bad name `" SLICE_FMT "`: letters, digits, `_`, `.`, `*` and `-`, %u at most",
+            SLICE_ARG(s->name), NAME_LONGEST);
         return false;
     }
     if (slice_eq(s->name, SLICE("off"))) {
@@ -181,7 +194,8 @@ static int on_section(void *user, struct slice title, uint32_t line, uint32_t co
     x->skipping = true;
     if (!title_parse(x, text, s.pos, &s))
         return 0;
-    struct slice id = arena_printf(&x->tree, "%s " SLICE_FMT, conf_sect_info(s.kind)->name, SLICE_ARG(s.name));
+    struct slice id =
+        arena_printf(&x->tree, "%s " SLICE_FMT, conf_sect_info(s.kind)->name, SLICE_ARG(s.name));
     struct conf_section *own = section_add(x, &s);
     if (!own || !id.p)
         return -ERR_NOMEM;
@@ -190,7 +204,9 @@ static int on_section(void *user, struct slice title, uint32_t line, uint32_t co
         return k;
     if (k == -ERR_EXIST) {
         const struct conf_section *first = old;
-        conf_load_error(x, s.pos, "section [" SLICE_FMT "] is given twice; the first one is at %s:%u", SLICE_ARG(text), first->pos.file, first->pos.line);
+        conf_load_error(x, s.pos,
+                        "section [" SLICE_FMT "] is given twice; the first one is at %s:%u",
+                        SLICE_ARG(text), first->pos.file, first->pos.line);
         own->kind = CONF_SECT_NONE; /* its keys are still checked, its values go nowhere */
         own->object = old;
     } else if (s.kind == CONF_SECT_GLOBAL) {
@@ -208,7 +224,8 @@ static enum conf_sect open_kind(const struct conf_load *x)
 {
     if (!x->sect)
         return CONF_SECT_NONE;
-    return x->sect->kind == CONF_SECT_NONE ? ((const struct conf_section *)x->sect->object)->kind : x->sect->kind;
+    return x->sect->kind == CONF_SECT_NONE ? ((const struct conf_section *)x->sect->object)->kind
+                                           : x->sect->kind;
 }
 
 static int on_entry(void *user, const struct conf_ini_entry *e);
@@ -251,7 +268,8 @@ static int on_include(struct conf_load *x, struct conf_pos pos, size_t nword)
             conf_load_error(x, pos, "%s", file->error);
         } else if (to->entered) {
             if (to->entered_from.line)
-                conf_load_error(x, pos, "%s is included already at %s:%u", file->path, to->entered_from.file, to->entered_from.line);
+                conf_load_error(x, pos, "%s is included already at %s:%u", file->path,
+                                to->entered_from.file, to->entered_from.line);
             else
                 conf_load_error(x, pos, "%s includes itself", file->path);
         } else {
@@ -279,7 +297,8 @@ static const struct conf_entry *seen_before(const struct conf_load *x, const str
     return NULL;
 }
 
-static struct conf_entry *entry_add(struct conf_load *x, struct conf_section *s, const struct conf_entry *from)
+static struct conf_entry *entry_add(struct conf_load *x, struct conf_section *s,
+                                    const struct conf_entry *from)
 {
     struct conf_entry *e = ARENA_NEW(&x->tree, struct conf_entry);
     if (!e)
@@ -296,14 +315,20 @@ static struct conf_entry *entry_add(struct conf_load *x, struct conf_section *s,
 /* Keys before any section. */
 static int on_quick(struct conf_load *x, struct slice name, const struct conf_entry *e)
 {
-    struct conf_entry **at = slice_eq(name, SLICE("proxy")) ? &x->quick_proxy : slice_eq(name, SLICE("listen")) ? &x->quick_listen : NULL;
+    struct conf_entry **at = slice_eq(name, SLICE("proxy"))    ? &x->quick_proxy
+                             : slice_eq(name, SLICE("listen")) ? &x->quick_listen
+                                                               : NULL;
     if (x->current_file != 0 || !at) {
         buf_clear(&x->scratch);
         conf_key_hint(CONF_SECT_NONE, name, &x->scratch);
-        conf_load_error(x, e->pos, "key `" SLICE_FMT "` before any section" SLICE_FMT "%s", SLICE_ARG(name), SLICE_ARG(buf_slice(&x->scratch)),
-                        x->current_file == 0 && x->scratch.n == 0 ? "; only proxy, listen and include may stand here" : "");
+        conf_load_error(x, e->pos, "key `" SLICE_FMT "` before any section" SLICE_FMT "%s",
+                        SLICE_ARG(name), SLICE_ARG(buf_slice(&x->scratch)),
+                        x->current_file == 0 && x->scratch.n == 0
+                            ? "; only proxy, listen and include may stand here"
+                            : "");
     } else if (*at) {
-        conf_load_error(x, e->pos, "`" SLICE_FMT "` is given twice; the first time in line %u", SLICE_ARG(name), (*at)->pos.line);
+        conf_load_error(x, e->pos, "`" SLICE_FMT "` is given twice; the first time in line %u",
+                        SLICE_ARG(name), (*at)->pos.line);
     } else {
         *at = entry_add(x, NULL, e);
         if (!*at)
@@ -315,7 +340,9 @@ static int on_quick(struct conf_load *x, struct slice name, const struct conf_en
 static int on_entry(void *user, const struct conf_ini_entry *ie)
 {
     struct conf_load *x = user;
-    struct conf_entry e = {.pos = here(x, ie->line, ie->col), .value_line = ie->value_line, .value_col = ie->value_col,
+    struct conf_entry e = {.pos = here(x, ie->line, ie->col),
+                           .value_line = ie->value_line,
+                           .value_col = ie->value_col,
                            .append = ie->append};
     enum conf_sect kind = open_kind(x);
     bool include = slice_eq(ie->name, SLICE("include"));
@@ -326,7 +353,8 @@ static int on_entry(void *user, const struct conf_ini_entry *ie)
         if (!e.key) {
             buf_clear(&x->scratch);
             conf_key_hint(kind, ie->name, &x->scratch);
-            conf_load_error(x, e.pos, "unknown key `" SLICE_FMT "` in [%s]" SLICE_FMT, SLICE_ARG(ie->name), conf_sect_info(kind)->name,
+            conf_load_error(x, e.pos, "unknown key `" SLICE_FMT "` in [%s]" SLICE_FMT,
+                            SLICE_ARG(ie->name), conf_sect_info(kind)->name,
                             SLICE_ARG(buf_slice(&x->scratch)));
             return 0;
         }
@@ -351,11 +379,13 @@ static int on_entry(void *user, const struct conf_ini_entry *ie)
         return 0;
     }
     if (old && !(e.key->flags & F_LIST)) {
-        conf_load_error(x, e.pos, "`" SLICE_FMT "` is given twice; the first time at %s:%u", SLICE_ARG(name), old->pos.file, old->pos.line);
+        conf_load_error(x, e.pos, "`" SLICE_FMT "` is given twice; the first time at %s:%u",
+                        SLICE_ARG(name), old->pos.file, old->pos.line);
         return 0;
     }
     if (e.nword == 0) {
-        conf_load_error(x, conf_load_value_pos(&e), "`" SLICE_FMT "` has no value", SLICE_ARG(name));
+        conf_load_error(x, conf_load_value_pos(&e), "`" SLICE_FMT "` has no value",
+                        SLICE_ARG(name));
         return 0;
     }
     e.first = !old;
@@ -369,13 +399,16 @@ static int on_entry(void *user, const struct conf_ini_entry *ie)
     return 0;
 }
 
-struct conf_section *conf_tree_section(struct conf_load *x, enum conf_sect kind, const char *name, struct conf_pos pos)
+struct conf_section *conf_tree_section(struct conf_load *x, enum conf_sect kind, const char *name,
+                                       struct conf_pos pos)
 {
-    struct conf_section s = {.kind = kind, .name = slice_str(name), .route = slice_str(name), .pos = pos};
+    struct conf_section s = {
+        .kind = kind, .name = slice_str(name), .route = slice_str(name), .pos = pos};
     return section_add(x, &s);
 }
 
-struct conf_entry *conf_tree_entry(struct conf_load *x, struct conf_section *s, const char *key, const struct conf_entry *from)
+struct conf_entry *conf_tree_entry(struct conf_load *x, struct conf_section *s, const char *key,
+                                   const struct conf_entry *from)
 {
     struct conf_entry e = *from;
     e.key = conf_key_find(s->kind, slice_str(key));

@@ -8,8 +8,8 @@
 
 struct splitter {
     const struct conf_ini_entry *e;
-    struct buf *out;      /* the word being built */
-    size_t at, piece;     /* byte of the value, and the piece it is in */
+    struct buf *out;  /* the word being built */
+    size_t at, piece; /* byte of the value, and the piece it is in */
     void (*bad)(void *user, uint32_t line, uint32_t col, const char *text);
     void *user;
     bool failed;
@@ -47,7 +47,8 @@ static void expand(struct splitter *s)
         end++;
     size_t n = end - from;
     if (end == v.n || n == 0 || n >= sizeof name) {
-        complain(s, s->at, end == v.n ? "`}` is missing after `${`" : "bad name of an environment variable");
+        complain(s, s->at,
+                 end == v.n ? "`}` is missing after `${`" : "bad name of an environment variable");
         s->at = end < v.n ? end + 1 : end;
         return;
     }
@@ -124,8 +125,8 @@ static void one_word(struct splitter *s)
 }
 
 int conf_words_split(const struct conf_ini_entry *e, struct arena *a, struct buf *scratch,
-                     void (*bad)(void *user, uint32_t line, uint32_t col, const char *text), void *user,
-                     struct conf_word **ret, size_t *ret_n)
+                     void (*bad)(void *user, uint32_t line, uint32_t col, const char *text),
+                     void *user, struct conf_word **ret, size_t *ret_n)
 {
     struct splitter s = {.e = e, .out = scratch, .bad = bad, .user = user};
     struct slice v = e->value;
@@ -144,7 +145,9 @@ int conf_words_split(const struct conf_ini_entry *e, struct arena *a, struct buf
         if (s.at >= v.n)
             break;
         if (v.p[s.at] == '#') {
-            complain(&s, s.at, "a comment at the end of a line begins with `;`; quote the word if it is no comment");
+            complain(&s, s.at,
+                     "a comment at the end of a line begins with `;`; quote the word if it is no "
+                     "comment");
             break;
         }
         w[n].quoted = v.p[s.at] == '"' || v.p[s.at] == '\'';
@@ -167,7 +170,8 @@ int conf_words_split(const struct conf_ini_entry *e, struct arena *a, struct buf
 
 static bool plain(struct slice w)
 {
-    if (w.n == 0 || slice_eq(w, SLICE("off")) || w.p[0] == '#' || w.p[0] == '"' || w.p[0] == '\'' || w.p[0] == ';')
+    if (w.n == 0 || slice_eq(w, SLICE("off")) || w.p[0] == '#' || w.p[0] == '"' || w.p[0] == '\'' ||
+        w.p[0] == ';')
         return false;
     for (size_t i = 0; i < w.n; i++) {
         unsigned char c = (unsigned char)w.p[i];
