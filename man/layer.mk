@@ -4,6 +4,5 @@ nodist_man_MANS = man/rpd.conf.5
 EXTRA_DIST += man/rpd.conf.5.head man/rpd.conf.5.tail
 CLEANFILES += man/rpd.conf.5
 
-man/rpd.conf.5: $(srcdir)/man/rpd.conf.5.head $(srcdir)/man/rpd.conf.5.tail $(CONFIG_DOC)
-	$(AM_V_GEN)$(MKDIR_P) man && { cat $(srcdir)/man/rpd.conf.5.head && ./$(CONFIG_DOC) man && \
-	  cat $(srcdir)/man/rpd.conf.5.tail; } > $@.tmp && mv $@.tmp $@
+man/rpd.conf.5: $(srcdir)/man/rpd.conf.5.head $(srcdir)/man/rpd.conf.5.tail man/rpd.conf.keys
+	$(AM_V_GEN)cat $(srcdir)/man/rpd.conf.5.head man/rpd.conf.keys $(srcdir)/man/rpd.conf.5.tail > $@.tmp && mv $@.tmp $@
