@@ -16,3 +16,12 @@ libupstream_a_SOURCES = \
 	worker/upstream/resolver.h \
 	worker/upstream/upstream.c \
 	worker/upstream/upstream.h
+
+check_PROGRAMS += t/unit/balance_test
+UNIT_TESTS += t/unit/balance_test
+t_unit_balance_test_SOURCES = t/unit/balance_test.c t/unit/tap.h
+t_unit_balance_test_LDADD = $(LIBS_UPSTREAM) $(EXT_LIBS)
+check_PROGRAMS += t/unit/resolver_test
+UNIT_TESTS += t/unit/resolver_test
+t_unit_resolver_test_SOURCES = t/unit/resolver_test.c t/unit/tap.h
+t_unit_resolver_test_LDADD = $(LIBS_UPSTREAM) $(EXT_LIBS)

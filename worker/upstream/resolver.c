@@ -1,7 +1,6 @@
 /* Name resolution with c-ares; the only file that includes its header. */
 #include "worker/upstream/resolver.h"
 
-#include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
 #include "shm/resolve.h"
@@ -30,7 +29,7 @@ struct resolver {
     bool channel_ok, library_ok;
     bool system_servers;
     bool inside;                   /* inside ares_getaddrinfo(): an answer now comes from a file */
-    char *servers;                 /* c-ares' list syntax */
+    struct ares_addr_port_node *servers;
     int timeout_ms, tries;
     struct name **name;            /* by pointer: c-ares keeps them while the array grows */
     size_t n, cap;
@@ -72,40 +71,40 @@ static int channel_open(struct resolver *r)
     if (rc != ARES_SUCCESS)
         return rc == ARES_ENOMEM ? -ERR_NOMEM : -ERR_SYS;
     r->channel_ok = true;
-    if (r->servers && ares_set_servers_ports_csv(r->channel, r->servers) != ARES_SUCCESS)
+    if (r->servers && ares_set_servers_ports(r->channel, r->servers) != ARES_SUCCESS)
         return -ERR_INVAL;
     return 0;
 }
 
+/* As a list of addresses: the library's own parser of texts takes more than we allow and less than we need. */
 static int list_servers(struct resolver *r, const struct resolver_opts *opts)
 {
-    struct buf b;
-
     if (opts->nnameserver == 0)
         return 0;
-    buf_init(&b, 0);
+    r->servers = calloc(opts->nnameserver, sizeof(*r->servers));
+    if (!r->servers)
+        return -ERR_NOMEM;
     for (size_t i = 0; i < opts->nnameserver; i++) {
-        const struct slice s = opts->nameserver[i];
-        struct addr_any with_port;
+        struct ares_addr_port_node *n = &r->servers[i];
+        struct addr_any a = {0};
         union addr alone;
 
-        /* The library would take a comma for two servers and skip what it cannot read. */
-        if (addr_parse_ip(s, &alone) < 0 && (addr_parse(s, &with_port) < 0 || with_port.u.sa.sa_family == AF_UNIX)) {
-            buf_fini(&b);
+        if (addr_parse_ip(opts->nameserver[i], &alone) == 0)
+            memcpy(&a.u, &alone, sizeof(alone));
+        else if (addr_parse(opts->nameserver[i], &a) < 0)
             return -ERR_INVAL;
-        }
-        if (i > 0)
-            buf_chr(&b, ',');
-        if (addr_parse_ip(s, &alone) == 0 && alone.sa.sa_family == AF_INET6)
-            buf_printf(&b, "[" SLICE_FMT "]", SLICE_ARG(s));
+        n->family = a.u.sa.sa_family;
+        if (n->family == AF_INET)
+            memcpy(&n->addr.addr4, &a.u.in.sin_addr, sizeof(n->addr.addr4));
+        else if (n->family == AF_INET6)
+            memcpy(&n->addr.addr6, &a.u.in6.sin6_addr, sizeof(n->addr.addr6));
         else
-            buf_add(&b, s);
+            return -ERR_INVAL;
+        n->udp_port = n->tcp_port = addr_port(&a.u.sa);   /* 0: the usual one */
+        if (i > 0)
+            r->servers[i - 1].next = n;
     }
-    buf_chr(&b, '\0');
-    if (!b.failed)
-        r->servers = strdup(b.p);
-    buf_fini(&b);
-    return r->servers ? 0 : -ERR_NOMEM;
+    return 0;
 }
 
 int resolver_new(struct segment *s, slot_oid me, const struct resolver_opts *opts, struct resolver **ret)
