@@ -1,5 +1,5 @@
-/* Routing at scale: 10 000 hosts with three routes each, and one host with 10 000 prefixes. Prints milliseconds to build and
- * nanoseconds per look-up; nothing is asserted. */
+/* Routing at scale: 10 000 hosts with three routes each, and one host with 10 000 prefixes. Prints
+ * milliseconds to build and nanoseconds per look-up; nothing is asserted. */
 #include "base/clock.h"
 #include "t/unit/route_fixture.h"
 #include "worker/stream/route.h"
@@ -20,7 +20,8 @@ static struct route_table *compile(struct fix *f, const char *what)
     return t;
 }
 
-static void ask(const struct route_table *t, const struct route_query *q, size_t n, const char *what)
+static void ask(const struct route_table *t, const struct route_query *q, size_t n,
+                const char *what)
 {
     const struct conf_route *r;
     struct slice allow;
@@ -31,7 +32,8 @@ static void ask(const struct route_table *t, const struct route_query *q, size_t
         x = x * 1664525u + 1013904223u;
         got += route_find(t, &q[x % n], &r, &allow) == 0;
     }
-    printf("%-44s %8.1f ns  (%zu%% found)\n", what, (double)(clock_us_now() - from) * 1000 / ASKS, got * 100 / ASKS);
+    printf("%-44s %8.1f ns  (%zu%% found)\n", what, (double)(clock_us_now() - from) * 1000 / ASKS,
+           got * 100 / ASKS);
 }
 
 int main(void)
@@ -48,7 +50,8 @@ int main(void)
         fix_route(&f, h, "static", "/static/*", "", 0);
         fix_route(&f, h, "login", "/login", "POST", 0);
         fix_route(&f, h, "php", "~\\.php$", "", 0);
-        q[i] = (struct route_query){.host = arena_printf(a, "www.site%u.example.com", i), .path = SLICE("/static/a.css"),
+        q[i] = (struct route_query){.host = arena_printf(a, "www.site%u.example.com", i),
+                                    .path = SLICE("/static/a.css"),
                                     .method = SLICE("GET")};
         w[i] = q[i];
         w[i].host = arena_printf(a, "a.site%u.example.net", i);
@@ -70,8 +73,11 @@ int main(void)
     struct conf_route *r = fix_route(&f, h, "p", "/", "", 0);
     r->k.path = (struct conf_paths){.v = ARENA_ARRAY(a, struct conf_path, HOSTS)};
     for (unsigned i = 0; i < HOSTS; i++) {
-        r->k.path.v[r->k.path.n++] = (struct conf_path){.kind = CONF_PATH_PREFIX, .text = arena_printf(a, "/app/%u/v1/", i)};
-        q[i] = (struct route_query){.host = SLICE("h"), .path = arena_printf(a, "/app/%u/v1/users", i), .method = SLICE("GET")};
+        r->k.path.v[r->k.path.n++] =
+            (struct conf_path){.kind = CONF_PATH_PREFIX, .text = arena_printf(a, "/app/%u/v1/", i)};
+        q[i] = (struct route_query){.host = SLICE("h"),
+                                    .path = arena_printf(a, "/app/%u/v1/users", i),
+                                    .method = SLICE("GET")};
     }
     t = compile(&f, "build one host with 10000 prefixes");
     ask(t, q, 1, "the same prefix over and over");

@@ -1,4 +1,5 @@
-/* worker/stream/match: compiling, matching, captures, and the bounds that keep a subject from burning CPU. */
+/* worker/stream/match: compiling, matching, captures, and the bounds that keep a subject from
+ * burning CPU. */
 #include "base/clock.h"
 #include "base/err.h"
 #include "t/unit/tap.h"
@@ -47,7 +48,8 @@ static void test_errors(void)
     tap_ok(strstr(err, "parenthes") != NULL, "the message says why: %s", err);
     tap_is_int(match_compile(SLICE("a[z-a]"), false, &m, err, &at), -ERR_INVAL, "bad range");
     tap_ok(at >= 4 && at <= 5, "offset %zu", at);
-    tap_is_int(match_compile(SLICE("(*UTF)a"), false, &m, err, &at), -ERR_INVAL, "no switching to UTF");
+    tap_is_int(match_compile(SLICE("(*UTF)a"), false, &m, err, &at), -ERR_INVAL,
+               "no switching to UTF");
     char many[200] = "";
     for (unsigned i = 0; i < MATCH_GROUPS; i++)
         memcpy(many + 3 * i, "(a)", 4);
@@ -71,7 +73,8 @@ static void test_captures(void)
     tap_is_str(g.group[3], "example", "third");
     tap_is_int(match_group(m, SLICE("tenant")), 1, "group by name");
     tap_is_int(match_group(m, SLICE("other")), -ERR_NOENT, "unknown name");
-    tap_is_int(match_group(m, SLICE("tenanttenanttenanttenanttenanttenant")), -ERR_NOENT, "overlong name");
+    tap_is_int(match_group(m, SLICE("tenanttenanttenanttenanttenanttenant")), -ERR_NOENT,
+               "overlong name");
     tap_is_int(match_capture(m, SLICE("nope"), &g), 0, "no match");
     tap_is_int(g.n, 0, "no groups then");
     match_free(&m);
@@ -80,7 +83,8 @@ static void test_captures(void)
 /* Patterns that take exponential time without a limit. */
 static void test_bounds(void)
 {
-    static const char *const evil[] = {"^(a+)+$", "^(a|aa)+$", "^(.*?,){25}P", "(x+x+)+y", "^(([a-z])+.)+[A-Z]([a-z])+$"};
+    static const char *const evil[] = {"^(a+)+$", "^(a|aa)+$", "^(.*?,){25}P", "(x+x+)+y",
+                                       "^(([a-z])+.)+[A-Z]([a-z])+$"};
     char subject[8192];
     for (size_t i = 0; i < sizeof(evil) / sizeof(evil[0]); i++) {
         memset(subject, i == 2 ? ',' : i == 3 ? 'x' : 'a', sizeof(subject));
@@ -90,7 +94,8 @@ static void test_bounds(void)
         const int rc = match_try(m, slice_of(subject, sizeof(subject)));
         const uint64_t us = clock_us_now() - from;
         tap_ok(rc == 0 || rc == -ERR_RANGE, "%s ends: %d", evil[i], rc);
-        /* Generous: sanitizers and a busy machine. Without limits these take longer than the universe has. */
+        /* Generous: sanitizers and a busy machine. Without limits these take longer than the
+         * universe has. */
         tap_ok(us < 2000000, "%s took %llu us", evil[i], (unsigned long long)us);
         tap_ok(!match_test(m, slice_of(subject, sizeof(subject))), "and counts as no match");
         match_free(&m);

@@ -54,7 +54,8 @@ static FIX_UNUSED struct conf_listen *fix_listen(struct fix *f, const char *name
 }
 
 /* names: blank separated, as in `names =`. The host itself answers when own is true. */
-static FIX_UNUSED struct conf_host *fix_host(struct fix *f, const char *name, const char *names, bool own)
+static FIX_UNUSED struct conf_host *fix_host(struct fix *f, const char *name, const char *names,
+                                             bool own)
 {
     struct arena *a = &f->c.arena;
     struct conf_host *h = FIX_ARRAY(a, struct conf_host, 1);
@@ -98,8 +99,8 @@ static FIX_UNUSED void fix_host_on(struct fix *f, struct conf_host *h, struct co
 }
 
 /* paths and methods: blank separated; "" = unset. */
-static FIX_UNUSED struct conf_route *fix_route(struct fix *f, struct conf_host *h, const char *name, const char *paths,
-                                               const char *methods, int priority)
+static FIX_UNUSED struct conf_route *fix_route(struct fix *f, struct conf_host *h, const char *name,
+                                               const char *paths, const char *methods, int priority)
 {
     struct arena *a = &f->c.arena;
     struct conf_route *r = FIX_ARRAY(a, struct conf_route, 1);

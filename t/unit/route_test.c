@@ -1,4 +1,5 @@
-/* worker/stream/route: precedence of hosts and routes, and agreement with a naive reference on random configurations. */
+/* worker/stream/route: precedence of hosts and routes, and agreement with a naive reference on
+ * random configurations. */
 #include "base/err.h"
 #include "t/unit/route_fixture.h"
 #include "worker/stream/match.h"
@@ -15,10 +16,11 @@ static struct route_table *compile(struct fix *f)
     return t;
 }
 
-static struct slice ask_on(const struct route_table *t, const struct conf_listen *l, const char *host, const char *path,
-                           const char *method)
+static struct slice ask_on(const struct route_table *t, const struct conf_listen *l,
+                           const char *host, const char *path, const char *method)
 {
-    const struct route_query q = {.listen = l, .host = slice_str(host), .path = slice_str(path), .method = slice_str(method)};
+    const struct route_query q = {
+        .listen = l, .host = slice_str(host), .path = slice_str(path), .method = slice_str(method)};
     const struct conf_route *r;
     struct slice allow;
     const int rc = route_find(t, &q, &r, &allow);
@@ -27,7 +29,8 @@ static struct slice ask_on(const struct route_table *t, const struct conf_listen
     return rc < 0 ? slice_str(err_reason(rc)) : r->series;
 }
 
-static struct slice ask(const struct route_table *t, const char *host, const char *path, const char *method)
+static struct slice ask(const struct route_table *t, const char *host, const char *path,
+                        const char *method)
 {
     return ask_on(t, NULL, host, path, method);
 }
@@ -50,7 +53,8 @@ static void test_hosts(void)
     tap_is_str(ask(t, "b.example.com", "/", "GET"), "wide", "a wildcard needs a label of its own");
     tap_is_str(ask(t, "example.com", "/", "GET"), "any", "and so does the shorter one");
     tap_is_str(ask(t, ".example.com", "/", "GET"), "any", "an empty label is none");
-    tap_is_str(ask(t, "a..b.example.com", "/", "GET"), "deep", "odd labels do not confuse the walk");
+    tap_is_str(ask(t, "a..b.example.com", "/", "GET"), "deep",
+               "odd labels do not confuse the walk");
     tap_is_str(ask(t, "shop.example.org", "/", "GET"), "rx1", "regexes in file order");
     tap_is_str(ask(t, "1.example.org", "/", "GET"), "rx2", "patterns are compared without case");
     tap_is_str(ask(t, "", "/", "GET"), "any", "no host");
@@ -123,7 +127,8 @@ static void test_paths(void)
     tap_is_str(ask(t, "h", "/login", "post"), "h", "methods are case-sensitive");
     tap_is_str(ask(t, "h", "/static/prio/x", "GET"), "h/first", "priority beats length");
     tap_is_str(ask(t, "h", "/last", "GET"), "h/last2", "low priority comes last, exact or not");
-    tap_is_str(ask(t, "h", "/static/css/one", "PURGE"), "h/one", "a route without path comes after all others");
+    tap_is_str(ask(t, "h", "/static/css/one", "PURGE"), "h/one",
+               "a route without path comes after all others");
     tap_is_str(ask(t, "h", "/zzz", "PURGE"), "h/nopath", "and matches every path");
     tap_is_str(ask(t, "h", "*", "OPTIONS"), "h", "asterisk form");
     tap_is_str(ask(t, "h", "", "GET"), "h", "an empty path");
@@ -144,7 +149,8 @@ static void test_refusals(void)
     struct conf_host *m = fix_host(&f, "m", "m", false);
     m->self->k.metrics = true;
     struct route_table *t = compile(&f);
-    tap_is_str(ask(t, "h", "/a/b", "PUT"), "POST, DELETE, GET, HEAD", "Allow lists every method once");
+    tap_is_str(ask(t, "h", "/a/b", "PUT"), "POST, DELETE, GET, HEAD",
+               "Allow lists every method once");
     tap_is_str(ask(t, "h", "/a/c", "PUT"), "GET, HEAD, POST", "of the routes that matched");
     tap_is_str(ask(t, "h", "/b", "PUT"), "no_route", "no path matched");
     tap_is_str(ask(t, "x", "/b", "PUT"), "no_host", "no host");
@@ -154,7 +160,8 @@ static void test_refusals(void)
     memset(path, 'x', sizeof(path));
     path[0] = '/';
     path[sizeof(path) - 1] = '\0';
-    tap_is_str(ask(t, "h", path, "GET"), "internal", "a regex over its limits is an error, not a miss");
+    tap_is_str(ask(t, "h", path, "GET"), "internal",
+               "a regex over its limits is an error, not a miss");
     const struct route_query q = {.host = SLICE("h"), .path = SLICE("/b"), .method = SLICE("GET")};
     const struct conf_route *got;
     struct slice allow;
@@ -182,7 +189,9 @@ static void test_diagnostics(void)
     for (size_t i = 0; i < d.n; i++) {
         rx = rx || strstr(d.v[i].text, "bad regular expression \"^/a[\": missing") != NULL;
         col = col || (strstr(d.v[i].text, "^/a[") && d.v[i].pos.col == 1 + 1 + 4);
-        taken = taken || strstr(d.v[i].text, "host name \"*.dup.test\" belongs to [host h] already (t.conf:") != NULL;
+        taken = taken ||
+                strstr(d.v[i].text,
+                       "host name \"*.dup.test\" belongs to [host h] already (t.conf:") != NULL;
     }
     tap_ok(rx, "the regex and why");
     tap_ok(col, "and where in it");
@@ -202,23 +211,29 @@ static void test_explain(void)
     fix_route(&f, h, "put", "/static/up", "PUT", 0);
     fix_route(&f, h, "all", "~^/static", "GET", 0);
     struct route_table *t = compile(&f);
-    struct route_query q = {.listen = l, .host = SLICE("shop.test"), .path = SLICE("/static/up"), .method = SLICE("GET")};
+    struct route_query q = {.listen = l,
+                            .host = SLICE("shop.test"),
+                            .path = SLICE("/static/up"),
+                            .method = SLICE("GET")};
     buf_init(&out, 0);
     route_explain(t, &q, &out);
     tap_is_str(buf_slice(&out),
                "listener   http (t.conf:1)\n"
                "host       shop (t.conf:2): exact name shop.test (t.conf:3) for \"shop.test\"\n"
-               "passed     shop/put (t.conf:6): exact path /static/up (t.conf:7); method GET is not one of PUT\n"
+               "passed     shop/put (t.conf:6): exact path /static/up (t.conf:7); method GET is "
+               "not one of PUT\n"
                "route      shop/static (t.conf:4): prefix /static/* (t.conf:5)\n"
-               "also       shop/all (t.conf:8): regex ~^/static (t.conf:9); it matches too but comes later\n",
+               "also       shop/all (t.conf:8): regex ~^/static (t.conf:9); it matches too but "
+               "comes later\n",
                "who wins and why");
     buf_clear(&out);
     q.host = SLICE("nobody");
     route_explain(t, &q, &out);
-    tap_is_str(buf_slice(&out),
-               "listener   http (t.conf:1)\n"
-               "answer     404: no host is named \"nobody\" on this listener and there is no catch-all\n",
-               "no host");
+    tap_is_str(
+        buf_slice(&out),
+        "listener   http (t.conf:1)\n"
+        "answer     404: no host is named \"nobody\" on this listener and there is no catch-all\n",
+        "no host");
     buf_clear(&out);
     q.host = SLICE("shop.test");
     q.path = SLICE("/x");
@@ -245,7 +260,8 @@ static size_t pick(size_t n)
     return (size_t)(rng % n);
 }
 
-static bool path_matches(const struct conf_path *p, struct slice path, unsigned *ret_rank, size_t *ret_len)
+static bool path_matches(const struct conf_path *p, struct slice path, unsigned *ret_rank,
+                         size_t *ret_len)
 {
     *ret_rank = 3;
     *ret_len = 0;
@@ -269,7 +285,8 @@ static bool path_matches(const struct conf_path *p, struct slice path, unsigned 
 }
 
 /* True when the first key is the better one: priority, kind, length, conditions, order. */
-static const struct conf_route *naive(const struct conf_host *h, struct slice path, struct slice method)
+static const struct conf_route *naive(const struct conf_host *h, struct slice path,
+                                      struct slice method)
 {
     const struct conf_route *best = NULL;
     long key[4] = {0};
@@ -335,7 +352,8 @@ static void test_random(void)
             char path[100];
             random_path(path, "");
             const char *const m = verb[pick(3)];
-            const struct route_query q = {.host = SLICE("h"), .path = slice_str(path), .method = slice_str(m)};
+            const struct route_query q = {
+                .host = SLICE("h"), .path = slice_str(path), .method = slice_str(m)};
             const struct conf_route *got;
             struct slice allow;
             const int rc = route_find(t, &q, &got, &allow);
@@ -344,8 +362,8 @@ static void test_random(void)
             won += want != h->self;
             if (rc != 0 || got != want) {
                 if (!wrong++)
-                    printf("# round %d: %s %s: got %.*s, want %.*s\n", round, m, path, SLICE_ARG(got->series),
-                           SLICE_ARG(want->series));
+                    printf("# round %d: %s %s: got %.*s, want %.*s\n", round, m, path,
+                           SLICE_ARG(got->series), SLICE_ARG(want->series));
             }
         }
         route_table_free(&t);

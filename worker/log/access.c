@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/num.h"
+#include "config/load.h"
 #include "worker/log/format.h"
 #include "worker/log/writer.h"
 
@@ -12,9 +13,10 @@
 #include <syslog.h>
 #include <unistd.h>
 
-#define SYSLOG_PATH "/dev/log"
-#define STATUS_MAX  600u
-#define ALWAYS      100000u /* of sample: thousandths of a percent */
+#define STATUS_MAX 600u
+#define ALWAYS     100000u /* of sample: thousandths of a percent */
+
+const char *access_syslog_path = "/dev/log";
 
 struct access_one {
     const struct conf_log *conf;
@@ -37,6 +39,16 @@ struct access_logs {
 };
 
 /* ---- compiling ---- */
+
+/* Where a key of the section was given; else where the section is. */
+static struct conf_pos pos_of(const struct conf_log *c, const char *key)
+{
+    for (const struct conf_origin *o = c->origin; o; o = o->next) {
+        if (strcmp(o->key->name, key) == 0)
+            return o->pos;
+    }
+    return c->pos;
+}
 
 static const struct {
     const char *name;
@@ -66,7 +78,7 @@ static void compile_sink(struct access_one *o, struct conf_diags *d)
         }
     }
     conf_diag_add(
-        d, CONF_ERROR, o->conf->pos, NULL,
+        d, CONF_ERROR, pos_of(o->conf, "file"), NULL,
         "log %.*s: unknown syslog facility \"%.*s\"; known are daemon, user, local0 to local7, ...",
         SLICE_ARG(o->conf->name), SLICE_ARG(file));
 }
@@ -83,7 +95,7 @@ static void compile_status(struct access_one *o, struct conf_diags *d)
             to = from;
         } else {
             conf_diag_add(
-                d, CONF_ERROR, o->conf->pos, NULL,
+                d, CONF_ERROR, pos_of(o->conf, "status"), NULL,
                 "log %.*s: status \"%.*s\" is neither a status such as 404 nor a class such as 5xx",
                 SLICE_ARG(o->conf->name), SLICE_ARG(w));
             continue;
@@ -113,7 +125,8 @@ int access_logs_new(const struct config *c, struct conf_diags *d, const int *fds
         o->slower_us = o->conf->k.slower * 1000;
         compile_sink(o, d);
         compile_status(o, d);
-        if (format_compile(o->conf->k.format, o->conf->pos, d, &l->arena, &o->format) == -ERR_NOMEM)
+        if (format_compile(o->conf->k.format, pos_of(o->conf, "format"), d, &l->arena,
+                           &o->format) == -ERR_NOMEM)
             rc = -ERR_NOMEM;
         writer_open(&o->writer, -1);
     }
@@ -126,7 +139,7 @@ int access_logs_new(const struct config *c, struct conf_diags *d, const int *fds
     /* Descriptors are taken over by what succeeds only. */
     for (size_t i = 0; fds && i < l->n; i++) {
         if (l->one[i].syslog)
-            writer_open_syslog(&l->one[i].writer, SYSLOG_PATH);
+            writer_open_syslog(&l->one[i].writer, access_syslog_path);
         else
             writer_open(&l->one[i].writer, fds[i]);
     }

@@ -34,6 +34,8 @@ struct access_record {
 };
 
 struct access_logs;
+/* Where the syslog daemon listens; tests put their own there before access_logs_new(). */
+extern const char *access_syslog_path;
 /* Compiles all [log] sections; fds[i] belongs to config.log[i] (opened by the master; -1 = syslog)
  * and is taken over (0 to 2 are never closed). Diagnostics for bad formats, statuses and facilities
  * (also used by preflight with fds NULL). The configuration is borrowed. -ERR_INVAL, -ERR_NOMEM. */

@@ -140,7 +140,7 @@ static enum outcome pipe_write(struct writer *w)
         w->staged = (size_t)n;
     }
     const ssize_t n = splice(w->stage[0], NULL, w->fd, NULL, w->staged, SPLICE_F_NONBLOCK);
-    if (n < 0 && (errno == EINVAL || errno == ENOSYS)) {
+    if (n < 0 && (errno == EINVAL || errno == ENOSYS || errno == EPERM)) {
         /* The staged bytes are still in the buffer, too. */
         close_own(&w->stage[0]);
         close_own(&w->stage[1]);

@@ -10,7 +10,7 @@
 
 #define JIT_STACK_MIN (32u * 1024)
 #define JIT_STACK_MAX (512u * 1024)
-#define HEAP_KIB      512u          /* the interpreter's own limit for backtracking frames */
+#define HEAP_KIB      512u /* the interpreter's own limit for backtracking frames */
 
 struct match {
     pcre2_code *code;
@@ -39,7 +39,8 @@ static bool scratch_ready(void)
     (void)pcre2_set_match_limit(ctx, MATCH_LIMIT);
     (void)pcre2_set_depth_limit(ctx, MATCH_DEPTH);
     (void)pcre2_set_heap_limit(ctx, HEAP_KIB);
-    /* Without a stack of ours JIT code uses 32 KiB of the machine stack: less depth, still bounded. */
+    /* Without a stack of ours JIT code uses 32 KiB of the machine stack: less depth, still bounded.
+     */
     scratch.stack = pcre2_jit_stack_create(JIT_STACK_MIN, JIT_STACK_MAX, NULL);
     if (scratch.stack)
         pcre2_jit_stack_assign(ctx, NULL, scratch.stack);
@@ -54,19 +55,21 @@ static int out_of_memory(char err[MATCH_ERR_MAX])
     return -ERR_NOMEM;
 }
 
-int match_compile(struct slice pattern, bool caseless, struct match **ret, char err[MATCH_ERR_MAX], size_t *ret_offset)
+int match_compile(struct slice pattern, bool caseless, struct match **ret, char err[MATCH_ERR_MAX],
+                  size_t *ret_offset)
 {
     *ret = NULL;
     *ret_offset = 0;
     err[0] = '\0';
     if (!scratch_ready())
         return out_of_memory(err);
-    /* NEVER_UTF keeps a pattern from switching to UTF by itself: subjects are bytes of strangers. */
+    /* NEVER_UTF keeps a pattern from switching to UTF by itself: subjects are bytes of strangers.
+     */
     const uint32_t opt = PCRE2_NEVER_UTF | PCRE2_DOLLAR_ENDONLY | (caseless ? PCRE2_CASELESS : 0u);
     int code = 0;
     PCRE2_SIZE offset = 0;
-    pcre2_code *const re =
-        pcre2_compile((PCRE2_SPTR)(const void *)(pattern.p ? pattern.p : ""), pattern.n, opt, &code, &offset, NULL);
+    pcre2_code *const re = pcre2_compile((PCRE2_SPTR)(const void *)(pattern.p ? pattern.p : ""),
+                                         pattern.n, opt, &code, &offset, NULL);
     if (!re) {
         if (pcre2_get_error_message(code, (PCRE2_UCHAR *)err, MATCH_ERR_MAX) < 0)
             (void)snprintf(err, MATCH_ERR_MAX, "PCRE2 error %d", code);
@@ -76,7 +79,8 @@ int match_compile(struct slice pattern, bool caseless, struct match **ret, char 
     uint32_t captures = 0;
     (void)pcre2_pattern_info(re, PCRE2_INFO_CAPTURECOUNT, &captures);
     if (captures >= MATCH_GROUPS) {
-        (void)snprintf(err, MATCH_ERR_MAX, "more than %u capture groups; use (?:...)", MATCH_GROUPS - 1);
+        (void)snprintf(err, MATCH_ERR_MAX, "more than %u capture groups; use (?:...)",
+                       MATCH_GROUPS - 1);
         pcre2_code_free(re);
         return -ERR_INVAL;
     }
@@ -106,8 +110,8 @@ int match_try(const struct match *m, struct slice subject)
 {
     if (!scratch_ready())
         return -ERR_NOMEM;
-    const int rc = pcre2_match(m->code, (PCRE2_SPTR)(const void *)(subject.p ? subject.p : ""), subject.n, 0, 0,
-                               scratch.data, scratch.ctx);
+    const int rc = pcre2_match(m->code, (PCRE2_SPTR)(const void *)(subject.p ? subject.p : ""),
+                               subject.n, 0, 0, scratch.data, scratch.ctx);
     if (rc >= 0)
         return 1;
     if (rc == PCRE2_ERROR_NOMATCH)
@@ -142,7 +146,7 @@ int match_capture(const struct match *m, struct slice subject, struct match_grou
 
 int match_group(const struct match *m, struct slice name)
 {
-    char text[33];      /* PCRE2's longest name is 32 */
+    char text[33]; /* PCRE2's longest name is 32 */
     if (name.n == 0 || name.n >= sizeof(text) || memchr(name.p, '\0', name.n))
         return -ERR_NOENT;
     memcpy(text, name.p, name.n);

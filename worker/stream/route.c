@@ -10,8 +10,8 @@ static const struct route_names *names_of(const struct route_table *t, const str
     return &t->names[l && l->id < t->nnames ? l->id : 0];
 }
 
-/* Suffixes from the longest that any wildcard can have to the shortest: at most to->dots look-ups, however many labels a stranger
- * sends. A suffix needs something in front of it. */
+/* Suffixes from the longest that any wildcard can have to the shortest: at most to->dots look-ups,
+ * however many labels a stranger sends. A suffix needs something in front of it. */
 static const struct route_name *find_wildcard(const struct route_names *to, struct slice host)
 {
     if (to->dots == 0 || host.n < 2)
@@ -27,7 +27,8 @@ static const struct route_name *find_wildcard(const struct route_names *to, stru
     }
     const char *const end = host.p + host.n;
     while (from < end) {
-        const struct route_name *const n = map_get(&to->wildcard, slice_of(from, (size_t)(end - from)));
+        const struct route_name *const n =
+            map_get(&to->wildcard, slice_of(from, (size_t)(end - from)));
         if (n)
             return n;
         from = memchr(from + 1, '.', (size_t)(end - from) - 1);
@@ -38,7 +39,8 @@ static const struct route_name *find_wildcard(const struct route_names *to, stru
 }
 
 /* NULL when no host has the name; *ret_err is set when a regex went over its limits. */
-static const struct route_name *find_host(const struct route_names *to, struct slice host, int *ret_err)
+static const struct route_name *find_host(const struct route_names *to, struct slice host,
+                                          int *ret_err)
 {
     const struct route_name *n = map_get(&to->exact, host);
     if (!n)
@@ -66,8 +68,8 @@ static const struct route_node *find_exact(const struct route_group *g, struct s
     return NULL;
 }
 
-/* The longest prefix of path, or ROUTE_NO_PARENT. Every prefix of path that is in the set is the last node not behind path
- * or a prefix of that node: one binary search, then up the parents. */
+/* The longest prefix of path, or ROUTE_NO_PARENT. Every prefix of path that is in the set is the
+ * last node not behind path or a prefix of that node: one binary search, then up the parents. */
 static uint32_t find_prefix(const struct route_group *g, struct slice path)
 {
     uint32_t lo = 0, hi = g->nprefix;
@@ -85,7 +87,7 @@ static uint32_t find_prefix(const struct route_group *g, struct slice path)
 }
 
 struct visitor {
-    bool (*visit)(struct visitor *v, const struct route_item *it);   /* true ends the walk */
+    bool (*visit)(struct visitor *v, const struct route_item *it); /* true ends the walk */
     struct slice method;
 };
 
@@ -98,7 +100,8 @@ static bool visit_items(struct visitor *v, const struct route_item *it, uint32_t
     return false;
 }
 
-/* Shows the visitor every route of the host whose path matches, in order of precedence. 1 it ended the walk, 0 not, -ERR_INTERNAL. */
+/* Shows the visitor every route of the host whose path matches, in order of precedence. 1 it ended
+ * the walk, 0 not, -ERR_INTERNAL. */
 static int walk(const struct route_host *h, struct slice path, struct visitor *v)
 {
     for (size_t i = 0; i < h->ngroup; i++) {
@@ -124,7 +127,8 @@ static int walk(const struct route_host *h, struct slice path, struct visitor *v
     return 0;
 }
 
-/* Methods are case-sensitive (RFC 9110 9.1). GET includes HEAD (9.3.2: the same without the content). */
+/* Methods are case-sensitive (RFC 9110 9.1). GET includes HEAD (9.3.2: the same without the
+ * content). */
 static bool method_ok(const struct conf_route *r, struct slice method)
 {
     const struct conf_words *const w = &r->k.method;
@@ -147,7 +151,7 @@ static bool self_answers(const struct conf_route *self)
 struct finder {
     struct visitor v;
     const struct conf_route *won;
-    bool refused;           /* a route matched but for its method */
+    bool refused; /* a route matched but for its method */
 };
 
 static bool finder_visit(struct visitor *v, const struct route_item *it)
@@ -204,7 +208,8 @@ static struct slice allowed(const struct route_host *h, struct slice path)
     return slice_of(text, a.n);
 }
 
-int route_find(const struct route_table *t, const struct route_query *q, const struct conf_route **ret, struct slice *ret_allow)
+int route_find(const struct route_table *t, const struct route_query *q,
+               const struct conf_route **ret, struct slice *ret_allow)
 {
     *ret = NULL;
     *ret_allow = SLICE_NONE;
@@ -335,7 +340,8 @@ static void explain_self(const struct route_host *h, const struct route_query *q
     }
     const struct slice allow = allowed(h, q->path);
     if (allow.n)
-        buf_printf(out, "answer     405: the path matches, the method does not; Allow: %.*s\n", SLICE_ARG(allow));
+        buf_printf(out, "answer     405: the path matches, the method does not; Allow: %.*s\n",
+                   SLICE_ARG(allow));
     else
         buf_str(out, "answer     404: no route matches and the host has no upstream of its own\n");
 }
@@ -353,7 +359,9 @@ void route_explain(const struct route_table *t, const struct route_query *q, str
         if (err < 0)
             buf_str(out, "answer     500: a host's regular expression went over its limits\n");
         else
-            buf_printf(out, "answer     404: no host is named \"%.*s\" on this listener and there is no catch-all\n",
+            buf_printf(out,
+                       "answer     404: no host is named \"%.*s\" on this listener and there is no "
+                       "catch-all\n",
                        SLICE_ARG(q->host));
         return;
     }

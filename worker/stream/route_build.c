@@ -8,13 +8,14 @@ struct build {
     const struct config *c;
     struct conf_diags *d;
     struct route_table *t;
-    struct map host_re, path_re;    /* pattern -> struct build_regex, so that copies of a `*` route compile once */
-    struct route_item *scratch;     /* room for the items of any one host */
+    struct map host_re,
+        path_re; /* pattern -> struct build_regex, so that copies of a `*` route compile once */
+    struct route_item *scratch; /* room for the items of any one host */
     size_t errors;
 };
 struct build_regex {
-    struct match *m;                /* NULL: does not compile */
-    struct conf_pos reported;       /* where that was said */
+    struct match *m;          /* NULL: does not compile */
+    struct conf_pos reported; /* where that was said */
     char err[MATCH_ERR_MAX];
     size_t offset;
 };
@@ -25,8 +26,8 @@ static bool same_pos(const struct conf_pos *a, const struct conf_pos *b)
 }
 
 /* 0 with *ret NULL when the pattern is bad (reported); -ERR_NOMEM. */
-static int build_regex(struct build *b, struct map *seen, struct slice pattern, bool caseless, struct conf_pos pos,
-                       const struct match **ret)
+static int build_regex(struct build *b, struct map *seen, struct slice pattern, bool caseless,
+                       struct conf_pos pos, const struct match **ret)
 {
     *ret = NULL;
     struct build_regex *x = map_get(seen, pattern);
@@ -47,8 +48,9 @@ static int build_regex(struct build *b, struct map *seen, struct slice pattern, 
         x->reported = pos;
         b->errors++;
         if (pos.col)
-            pos.col += 1 + (uint32_t)x->offset;     /* behind the "~" */
-        conf_diag_add(b->d, CONF_ERROR, pos, NULL, "bad regular expression \"%.*s\": %s", SLICE_ARG(pattern), x->err);
+            pos.col += 1 + (uint32_t)x->offset; /* behind the "~" */
+        conf_diag_add(b->d, CONF_ERROR, pos, NULL, "bad regular expression \"%.*s\": %s",
+                      SLICE_ARG(pattern), x->err);
     }
     return 0;
 }
@@ -68,7 +70,8 @@ static unsigned kind_rank(const struct route_item *it)
     return 3;
 }
 
-/* CONFIG rule 3, except that equal kinds are ordered by text and not by length: nodes are searched by text. */
+/* CONFIG rule 3, except that equal kinds are ordered by text and not by length: nodes are searched
+ * by text. */
 static int item_cmp(const void *pa, const void *pb)
 {
     const struct route_item *const a = pa, *const b = pb;
@@ -97,13 +100,14 @@ static uint32_t cut_nodes(const struct route_item *it, size_t n, struct route_no
             node[used - 1].n++;
             continue;
         }
-        node[used++] =
-            (struct route_node){.text = it[i].path->text, .item = it + i, .n = 1, .parent = ROUTE_NO_PARENT};
+        node[used++] = (struct route_node){
+            .text = it[i].path->text, .item = it + i, .n = 1, .parent = ROUTE_NO_PARENT};
     }
     return used;
 }
 
-/* In memcmp order the longest prefix of a text is its predecessor or one of the predecessor's own prefixes. */
+/* In memcmp order the longest prefix of a text is its predecessor or one of the predecessor's own
+ * prefixes. */
 static void link_parents(struct route_node *node, uint32_t n)
 {
     for (uint32_t i = 1; i < n; i++) {
@@ -114,7 +118,8 @@ static void link_parents(struct route_node *node, uint32_t n)
     }
 }
 
-static int build_group(struct build *b, const struct route_item *it, size_t n, struct route_group *g)
+static int build_group(struct build *b, const struct route_item *it, size_t n,
+                       struct route_group *g)
 {
     size_t of[4] = {0};
     for (size_t i = 0; i < n; i++)
@@ -153,7 +158,8 @@ static int64_t gather_items(struct build *b, const struct conf_host *h)
         for (size_t k = 0; k < r->k.path.n; k++) {
             const struct conf_path *const p = &r->k.path.v[k];
             struct route_item it = {.r = r, .path = p, .order = (uint32_t)i};
-            if (p->kind == CONF_PATH_REGEX && build_regex(b, &b->path_re, p->text, false, p->pos, &it.re) < 0)
+            if (p->kind == CONF_PATH_REGEX &&
+                build_regex(b, &b->path_re, p->text, false, p->pos, &it.re) < 0)
                 return -ERR_NOMEM;
             b->scratch[n++] = it;
         }
@@ -209,9 +215,10 @@ static void name_taken(struct build *b, struct route_name *rn, const struct rout
         return;
     rn->clash = true;
     b->errors++;
-    conf_diag_add(b->d, CONF_ERROR, rn->name->pos, NULL, "host name \"%s%.*s\" belongs to [host %.*s] already (%s:%u)",
-                  rn->name->kind == CONF_NAME_WILDCARD ? "*" : "", SLICE_ARG(rn->name->text), SLICE_ARG(by->host->h->name),
-                  by->name->pos.file, by->name->pos.line);
+    conf_diag_add(b->d, CONF_ERROR, rn->name->pos, NULL,
+                  "host name \"%s%.*s\" belongs to [host %.*s] already (%s:%u)",
+                  rn->name->kind == CONF_NAME_WILDCARD ? "*" : "", SLICE_ARG(rn->name->text),
+                  SLICE_ARG(by->host->h->name), by->name->pos.file, by->name->pos.line);
 }
 
 static int put_name(struct build *b, struct route_names *to, struct route_name *rn)
@@ -250,8 +257,10 @@ static int put_name(struct build *b, struct route_names *to, struct route_name *
     return rc;
 }
 
-/* Names of all hosts that listener l (NULL: any) serves; name[] holds those of all hosts in order. */
-static int build_names(struct build *b, struct route_names *to, const struct conf_listen *l, struct route_name *name)
+/* Names of all hosts that listener l (NULL: any) serves; name[] holds those of all hosts in order.
+ */
+static int build_names(struct build *b, struct route_names *to, const struct conf_listen *l,
+                       struct route_name *name)
 {
     size_t of[4] = {0}, k = 0;
     for (size_t i = 0; i < b->c->nhost; i++) {
@@ -259,7 +268,8 @@ static int build_names(struct build *b, struct route_names *to, const struct con
         for (size_t j = 0; j < h->k.names.n; j++)
             of[h->k.names.v[j].kind] += host_on(h, l);
     }
-    if (map_init(&to->exact, of[CONF_NAME_EXACT]) < 0 || map_init(&to->wildcard, of[CONF_NAME_WILDCARD]) < 0)
+    if (map_init(&to->exact, of[CONF_NAME_EXACT]) < 0 ||
+        map_init(&to->wildcard, of[CONF_NAME_WILDCARD]) < 0)
         return -ERR_NOMEM;
     to->regex = ARENA_ARRAY(&b->t->arena, const struct route_name *, of[CONF_NAME_REGEX]);
     if (arena_failed(&b->t->arena))
@@ -290,7 +300,8 @@ static int build_all_names(struct build *b, size_t total)
             const struct conf_name *const n = &h->k.names.v[j];
             name[k] = (struct route_name){.host = &t->host[i], .name = n};
             /* Hosts are compared without case, whatever the pattern's spelling. */
-            if (n->kind == CONF_NAME_REGEX && build_regex(b, &b->host_re, n->text, true, n->pos, &name[k].re) < 0)
+            if (n->kind == CONF_NAME_REGEX &&
+                build_regex(b, &b->host_re, n->text, true, n->pos, &name[k].re) < 0)
                 return -ERR_NOMEM;
         }
     }
@@ -299,7 +310,8 @@ static int build_all_names(struct build *b, size_t total)
     if (!t->names)
         return -ERR_NOMEM;
     for (t->nnames = 0; t->nnames < tables;) {
-        const struct conf_listen *const l = limited && b->c->nlisten ? b->c->listen[t->nnames] : NULL;
+        const struct conf_listen *const l =
+            limited && b->c->nlisten ? b->c->listen[t->nnames] : NULL;
         const int rc = build_names(b, &t->names[t->nnames++], l, name);
         if (rc < 0)
             return rc;

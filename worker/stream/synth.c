@@ -10,7 +10,7 @@ enum escape { ESC_NONE, ESC_HTML, ESC_JSON, ESC_URL };
 
 /* Text is laid out twice: once to count, once into memory of that size. */
 struct sink {
-    char *p;        /* NULL while counting */
+    char *p; /* NULL while counting */
     size_t n;
 };
 
@@ -93,7 +93,8 @@ struct variable {
 };
 
 /* Replaces the %{name} of vars in text; escapes values, and for ESC_URL the whole. */
-static void expand(struct sink *to, struct slice text, const struct variable *var, size_t nvar, enum escape esc)
+static void expand(struct sink *to, struct slice text, const struct variable *var, size_t nvar,
+                   enum escape esc)
 {
     const char *p = text.p;
     const char *const end = text.p + text.n;
@@ -119,7 +120,8 @@ static void expand(struct sink *to, struct slice text, const struct variable *va
     }
 }
 
-static int expand_dup(struct arena *a, struct slice text, const struct variable *var, size_t nvar, enum escape esc, struct slice *ret)
+static int expand_dup(struct arena *a, struct slice text, const struct variable *var, size_t nvar,
+                      enum escape esc, struct slice *ret)
 {
     struct sink to = {0};
     expand(&to, text, var, nvar, esc);
@@ -139,7 +141,8 @@ static struct slice reason_of(unsigned status)
     return s.n ? s : SLICE("Unassigned");
 }
 
-/* One sentence for the client, NULL for none. Where we connect to and why that fails is the operator's business: the log has it. */
+/* One sentence for the client, NULL for none. Where we connect to and why that fails is the
+ * operator's business: the log has it. */
 static const char *sentence(unsigned status, int err)
 {
     const int e = err < 0 ? -err : err;
@@ -182,8 +185,9 @@ static enum escape escape_of(struct slice type)
     return slice_starts(type, SLICE("application/json")) ? ESC_JSON : ESC_NONE;
 }
 
-int synth_error(struct arena *a, const struct conf_scope_keys *scope, unsigned status, int err, struct slice request_id,
-                bool head_only, struct slice *ret_type, struct slice *ret_body)
+int synth_error(struct arena *a, const struct conf_scope_keys *scope, unsigned status, int err,
+                struct slice request_id, bool head_only, struct slice *ret_type,
+                struct slice *ret_body)
 {
     const struct conf_error_page *const page = page_of(scope, status);
     *ret_type = page ? page->type : TEXT_PLAIN;
@@ -201,16 +205,17 @@ int synth_error(struct arena *a, const struct conf_scope_keys *scope, unsigned s
     }
     const char *const why = sentence(status, err);
     const struct slice body =
-        arena_printf(a, "%u %.*s\n%s%s%s%.*s%s", status, SLICE_ARG(reason), why ? why : "", why ? "\n" : "",
-                     request_id.n ? "request id: " : "", (int)request_id.n, request_id.n ? request_id.p : "",
-                     request_id.n ? "\n" : "");
+        arena_printf(a, "%u %.*s\n%s%s%s%.*s%s", status, SLICE_ARG(reason), why ? why : "",
+                     why ? "\n" : "", request_id.n ? "request id: " : "", (int)request_id.n,
+                     request_id.n ? request_id.p : "", request_id.n ? "\n" : "");
     if (!body.p)
         return -ERR_NOMEM;
     *ret_body = body;
     return 0;
 }
 
-/* A Location that begins with a value of the client's must not begin with "//", which names another host. */
+/* A Location that begins with a value of the client's must not begin with "//", which names another
+ * host. */
 static struct slice one_slash(struct slice text, struct slice value, const char *variable)
 {
     if (slice_starts(text, slice_str(variable))) {
@@ -225,13 +230,14 @@ static bool bodiless(unsigned status)
     return status < 200 || status == 204 || status == 205 || status == 304;
 }
 
-int synth_return(struct arena *a, const struct conf_return *r, const struct synth_request *q, struct slice *ret_location,
-                 struct slice *ret_body, struct slice *ret_type)
+int synth_return(struct arena *a, const struct conf_return *r, const struct synth_request *q,
+                 struct slice *ret_location, struct slice *ret_body, struct slice *ret_type)
 {
     *ret_location = *ret_body = *ret_type = SLICE_NONE;
     struct slice uri = q->path;
     if (q->has_query) {
-        uri = arena_printf(a, "%.*s?%.*s", SLICE_ARG(q->path), (int)q->query.n, q->query.n ? q->query.p : "");
+        uri = arena_printf(a, "%.*s?%.*s", SLICE_ARG(q->path), (int)q->query.n,
+                           q->query.n ? q->query.p : "");
         if (!uri.p)
             return -ERR_NOMEM;
     }
