@@ -13,15 +13,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define WORKERS 4u
+#define WORKERS 5u
 #define SERVERS 2u
-#define MAX     3u
+#define MAX     2u
 #define KILLS   400
 #define STORM_US 2000000u
 
-/* The oracle: exactly MAX tokens per server. Whoever was let in must find a free one. */
+/* The oracle: who is in, a bit per slot in one word, so that a look at it is a snapshot. */
 struct oracle {
-    _Atomic uint32_t token[SERVERS][MAX];   /* slot + 1, 0 = free */
+    _Atomic uint64_t in[SERVERS];
     _Atomic uint32_t violations, entered, refused, ejected;
 };
 static struct oracle *o;
@@ -35,21 +35,6 @@ static uint64_t rnd(uint64_t *x)
     *x ^= *x >> 7;
     *x ^= *x << 17;
     return *x;
-}
-
-/* Free ones exist all the time while fewer than MAX hold one; a scan can only miss them while others move. */
-static int token_take(uint32_t srv, uint32_t slot)
-{
-    for (int pass = 0; pass < 100000; pass++) {
-        for (uint32_t i = 0; i < MAX; i++) {
-            uint32_t none = 0;
-
-            if (atomic_compare_exchange_strong(&o->token[srv][i], &none, slot + 1))
-                return (int)i;
-        }
-        sched_yield();
-    }
-    return -1;
 }
 
 _Noreturn static void work(uint32_t slot, uint64_t seed)
@@ -68,10 +53,10 @@ _Noreturn static void work(uint32_t slot, uint64_t seed)
         (void)server_usable(s, server[k], me, clock_ms(), &probe);
         gauge_add(gau, GAU_CONNS, 1);
         if (server_enter(s, slot, server[k], MAX) == 0) {
-            const int t = token_take(k, slot);
+            const uint64_t in = atomic_fetch_or(&o->in[k], (uint64_t)1 << slot);
 
             atomic_fetch_add(&o->entered, 1);
-            if (t < 0)
+            if ((uint32_t)__builtin_popcountll(in) >= MAX)
                 atomic_fetch_add(&o->violations, 1);
             if ((r >> 20) % 8 == 0)
                 sched_yield();
@@ -79,8 +64,7 @@ _Noreturn static void work(uint32_t slot, uint64_t seed)
                 server_succeeded(s, server[k], &pol, clock_ms());
             else if (server_failed(s, server[k], &pol, clock_ms(), true))
                 atomic_fetch_add(&o->ejected, 1);
-            if (t >= 0)
-                atomic_store(&o->token[k][t], 0);
+            atomic_fetch_and(&o->in[k], ~((uint64_t)1 << slot));
             (void)server_leave(s, slot, server[k]);
         } else {
             atomic_fetch_add(&o->refused, 1);
@@ -119,14 +103,9 @@ static void bury(pid_t pid, uint32_t slot)
     kill(pid, SIGKILL);
     if (waitpid(pid, NULL, 0) != pid)
         tap_bail("waitpid");
-    /* Its token first: the place is free for others only after the reaper. */
-    for (uint32_t k = 0; k < SERVERS; k++) {
-        for (uint32_t i = 0; i < MAX; i++) {
-            uint32_t held = slot + 1;
-
-            atomic_compare_exchange_strong(&o->token[k][i], &held, 0);
-        }
-    }
+    /* The oracle first: the place is free for others only after the reaper. */
+    for (uint32_t k = 0; k < SERVERS; k++)
+        atomic_fetch_and(&o->in[k], ~((uint64_t)1 << slot));
     slot_set_state(s, slot, SLOT_DEAD);
     slot_reap(s, slot);
 }
