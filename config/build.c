@@ -18,7 +18,7 @@ static bool group_defaults(struct conf_load *x, enum conf_group g, void *dst)
 static void apply(struct conf_load *x, const struct conf_section *s, enum conf_group g, void *dst)
 {
     for (const struct conf_entry *e = s ? s->first : NULL; e; e = e->next)
-        if (e->key->group == g)
+        if (e->key->group == g && e->nword > 0)
             (void)conf_kind_of(e->key)->parse(x, e, (char *)dst + e->key->off);
 }
 

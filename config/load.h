@@ -13,7 +13,7 @@ struct conf_entry {
     struct conf_pos pos; /* of the key */
     uint32_t value_line, value_col;
     struct conf_word *word;
-    size_t nword;
+    size_t nword; /* 0: the value was refused */
     bool append; /* += */
     bool first;  /* of its key in the section */
     struct conf_entry *next;

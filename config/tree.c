@@ -368,10 +368,8 @@ static int on_entry(void *user, const struct conf_ini_entry *ie)
         conf_load_error(x, e.pos, "include may stand before any section and in [global] only");
         return 0;
     }
-    if (k < 0)
-        return 0;
     if (!x->sect)
-        return on_quick(x, ie->name, &e);
+        return k < 0 ? 0 : on_quick(x, ie->name, &e);
     struct slice name = conf_key_name(e.key);
     const struct conf_entry *old = seen_before(x, e.key);
     if (e.append && !(e.key->flags & F_LIST)) {
@@ -383,11 +381,10 @@ static int on_entry(void *user, const struct conf_ini_entry *ie)
                         SLICE_ARG(name), old->pos.file, old->pos.line);
         return 0;
     }
-    if (e.nword == 0) {
+    /* A value that was refused leaves an entry without words: the key was not forgotten. */
+    if (k == 0 && e.nword == 0)
         conf_load_error(x, conf_load_value_pos(&e), "`" SLICE_FMT "` has no value",
                         SLICE_ARG(name));
-        return 0;
-    }
     e.first = !old;
     struct conf_entry *own = entry_add(x, x->sect, &e);
     if (!own)
