@@ -1,4 +1,5 @@
-/* Counters, gauges and latency histograms: one row per slot, single writer, plain relaxed stores; a reader sums rows. */
+/* Counters, gauges and latency histograms: one row per slot, single writer, plain relaxed stores; a
+ * reader sums rows. */
 #ifndef SHM_COUNTER_H
 #define SHM_COUNTER_H
 
@@ -34,11 +35,14 @@ struct gauge_row *gauge_row(struct segment *s, uint32_t slot);
 /* Single writer: a relaxed load and a relaxed store, no RMW. */
 static inline void counter_add(struct counter_row *r, enum counter c, uint64_t n)
 {
-    atomic_store_explicit(&r->v[c], atomic_load_explicit(&r->v[c], memory_order_relaxed) + n, memory_order_relaxed);
+    atomic_store_explicit(&r->v[c], atomic_load_explicit(&r->v[c], memory_order_relaxed) + n,
+                          memory_order_relaxed);
 }
 static inline void gauge_add(struct gauge_row *r, enum gauge g, int64_t n)
 {
-    atomic_store_explicit(&r->v[g], atomic_load_explicit(&r->v[g], memory_order_relaxed) + (uint64_t)n, memory_order_relaxed);
+    atomic_store_explicit(&r->v[g],
+                          atomic_load_explicit(&r->v[g], memory_order_relaxed) + (uint64_t)n,
+                          memory_order_relaxed);
 }
 uint64_t counter_sum(const struct segment *s, enum counter c);
 uint64_t gauge_sum(const struct segment *s, enum gauge g);
@@ -47,34 +51,40 @@ const char *counter_help(enum counter c);
 const char *gauge_name(enum gauge g);
 const char *gauge_help(enum gauge g);
 
-/* Log-linear histogram of microseconds: 4 sub-buckets per power of two, 1 us .. ~1 h; relative error <= 12.5 %. */
+/* Log-linear histogram of microseconds: 4 sub-buckets per power of two, 1 us .. ~1 h; relative
+ * error <= 12.5 %. */
 #define HIST_BUCKETS 128u
 struct hist {
     _Atomic uint64_t sum_us;
     _Atomic uint64_t bucket[HIST_BUCKETS];
 };
 uint32_t hist_bucket(uint64_t us);
-uint64_t hist_upper_us(uint32_t bucket);       /* inclusive upper edge */
+uint64_t hist_upper_us(uint32_t bucket); /* inclusive upper edge */
 static inline void hist_add(struct hist *h, uint64_t us)
 {
     _Atomic uint64_t *b = &h->bucket[hist_bucket(us)];
-    atomic_store_explicit(b, atomic_load_explicit(b, memory_order_relaxed) + 1, memory_order_relaxed);
-    atomic_store_explicit(&h->sum_us, atomic_load_explicit(&h->sum_us, memory_order_relaxed) + us, memory_order_relaxed);
+    atomic_store_explicit(b, atomic_load_explicit(b, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+    atomic_store_explicit(&h->sum_us, atomic_load_explicit(&h->sum_us, memory_order_relaxed) + us,
+                          memory_order_relaxed);
 }
 /* Quantile 0..1 over plain (summed) buckets, in microseconds, interpolated. */
 uint64_t hist_quantile(const uint64_t bucket[HIST_BUCKETS], double q);
 
-/* How many of them are <= us; a bucket that us cuts counts in proportion. For the `le` edges of Prometheus. */
+/* How many of them are <= us; a bucket that us cuts counts in proportion. For the `le` edges of
+ * Prometheus. */
 uint64_t hist_below(const uint64_t bucket[HIST_BUCKETS], uint64_t us);
 
-/* A series: one route's numbers. Names are registered by the master at config load and keep their id for ever. */
+/* A series: one route's numbers. Names are registered by the master at config load and keep their
+ * id for ever. */
 struct series_row {
     _Alignas(64) _Atomic uint64_t requests;
     _Atomic uint64_t bytes_in, bytes_out;
-    _Atomic uint64_t status[6];                /* index = class; 0 = ended without an answer */
-    struct hist total;                         /* request head complete -> last byte sent */
+    _Atomic uint64_t status[6]; /* index = class; 0 = ended without an answer */
+    struct hist total;          /* request head complete -> last byte sent */
 };
-/* Find or append; master only. Id 0 ("other") when the table is full. Names over 119 bytes are cut. */
+/* Find or append; master only. Id 0 ("other") when the table is full. Names over 119 bytes are cut.
+ */
 uint32_t series_register(struct segment *s, struct slice name);
 uint32_t series_count(const struct segment *s);
 struct slice series_name(const struct segment *s, uint32_t id);

@@ -1,4 +1,5 @@
-/* CRC32C, four bits at a time: it guards superblocks, not bodies, so a table of 16 words is enough. */
+/* CRC32C, four bits at a time: it guards superblocks, not bodies, so a table of 16 words is enough.
+ */
 #include "shm/crc32c.h"
 
 static uint32_t nibble(uint32_t x)

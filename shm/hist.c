@@ -1,7 +1,8 @@
 /* The log-linear scale of histograms and quantiles over it. Declared in counter.h. */
 #include "shm/counter.h"
 
-/* Values 0..3 have buckets of their own; from 4 on, the two bits below the leading one choose among four per power of two. */
+/* Values 0..3 have buckets of their own; from 4 on, the two bits below the leading one choose among
+ * four per power of two. */
 uint32_t hist_bucket(uint64_t us)
 {
     uint32_t e;
@@ -59,7 +60,8 @@ uint64_t hist_below(const uint64_t bucket[HIST_BUCKETS], uint64_t us)
             sum += bucket[i];
         } else {
             if (lo <= us)
-                sum += (uint64_t)((double)bucket[i] * (double)(us - lo + 1) / (double)(hi - lo + 1));
+                sum +=
+                    (uint64_t)((double)bucket[i] * (double)(us - lo + 1) / (double)(hi - lo + 1));
             break;
         }
     }

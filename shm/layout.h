@@ -1,7 +1,9 @@
-/* What lies where in the segment; for the files of shm/ and their tests only. Everybody else uses the other headers.
+/* What lies where in the segment; for the files of shm/ and their tests only. Everybody else uses
+ * the other headers.
  *
- * Rules: fixed-width words, no pointers, no bool or enum fields. Every value read from here may have been scribbled on by a dying
- * process: it is loaded once, masked or bounded, then used. Positions come from the process-local handle, never from the segment. */
+ * Rules: fixed-width words, no pointers, no bool or enum fields. Every value read from here may
+ * have been scribbled on by a dying process: it is loaded once, masked or bounded, then used.
+ * Positions come from the process-local handle, never from the segment. */
 #ifndef SHM_LAYOUT_H
 #define SHM_LAYOUT_H
 
@@ -14,23 +16,37 @@
 
 #include <stdatomic.h>
 
-_Static_assert(ATOMIC_INT_LOCK_FREE == 2 && ATOMIC_LLONG_LOCK_FREE == 2, "shared words must be lock-free");
+_Static_assert(ATOMIC_INT_LOCK_FREE == 2 && ATOMIC_LLONG_LOCK_FREE == 2,
+               "shared words must be lock-free");
 
-#define LAYOUT_MAGIC   0x31676573644d5052ull   /* "RPMdseg1", little-endian */
+#define LAYOUT_MAGIC   0x31676573644d5052ull /* "RPMdseg1", little-endian */
 #define LAYOUT_VERSION 1u
-#define LAYOUT_SUPER_B 4096u                   /* offset of the second superblock */
-#define LAYOUT_TRIES   8                       /* bound of every CAS loop */
+#define LAYOUT_SUPER_B 4096u /* offset of the second superblock */
+#define LAYOUT_TRIES   8     /* bound of every CAS loop */
 
 enum layout_area {
-    AREA_HOT, AREA_SLOT, AREA_PANIC, AREA_COUNTER, AREA_GAUGE, AREA_SERVER_KEY, AREA_SERVER, AREA_SERVER_ROW,
-    AREA_SERIES_HASH, AREA_SERIES_NAME, AREA_SERIES_SEEN, AREA_SERIES_ROW, AREA_NAME_HASH, AREA_NAME, AREA__COUNT
+    AREA_HOT,
+    AREA_SLOT,
+    AREA_PANIC,
+    AREA_COUNTER,
+    AREA_GAUGE,
+    AREA_SERVER_KEY,
+    AREA_SERVER,
+    AREA_SERVER_ROW,
+    AREA_SERIES_HASH,
+    AREA_SERIES_NAME,
+    AREA_SERIES_SEEN,
+    AREA_SERIES_ROW,
+    AREA_NAME_HASH,
+    AREA_NAME,
+    AREA__COUNT
 };
 
 /* Immutable after creation, in two copies. crc covers everything before it. */
 struct superblock {
     uint64_t magic;
     uint32_t version;
-    uint32_t abi;                  /* CRC32C of struct sizes and counter names: two binaries agree or do not share */
+    uint32_t abi; /* CRC32C of struct sizes and counter names: two binaries agree or do not share */
     uint64_t size;
     uint32_t nslots, nservers, nseries, nnames;
     uint64_t off[AREA__COUNT];
@@ -55,25 +71,27 @@ struct slot_rec {
     _Atomic uint32_t generation, worker;
     _Alignas(64) _Atomic uint64_t heartbeat_ms;
 };
-_Static_assert(sizeof(struct slot_rec) == 128 && offsetof(struct slot_rec, heartbeat_ms) == 64, "slot layout");
+_Static_assert(sizeof(struct slot_rec) == 128 && offsetof(struct slot_rec, heartbeat_ms) == 64,
+               "slot layout");
 
 #define SERVER_NAME_MAX 127u
 struct server_rec {
     /* What each request reads; written only when something changes. */
-    _Alignas(64) _Atomic uint64_t circuit;   /* see server_circuit.c */
+    _Alignas(64) _Atomic uint64_t circuit; /* see server_circuit.c */
     _Atomic uint64_t window;
-    _Atomic uint32_t probe_owner;            /* slot_oid */
+    _Atomic uint32_t probe_owner; /* slot_oid */
     _Atomic uint32_t admin;
     _Atomic uint32_t weight, last_error;
-    _Atomic uint64_t want[SHM_SLOTS / 64];   /* bit per slot */
+    _Atomic uint64_t want[SHM_SLOTS / 64]; /* bit per slot */
     _Alignas(64) _Atomic uint64_t since_ms;
-    _Atomic uint64_t idle_note;              /* ms:32 | noted_s:32 */
+    _Atomic uint64_t idle_note; /* ms:32 | noted_s:32 */
     _Atomic uint32_t used_gen;
     _Atomic uint32_t name_len;
     uint64_t spare[5];
     char name[SERVER_NAME_MAX + 1];
 };
-_Static_assert(sizeof(struct server_rec) == 256 && offsetof(struct server_rec, since_ms) == 64, "server layout");
+_Static_assert(sizeof(struct server_rec) == 256 && offsetof(struct server_rec, since_ms) == 64,
+               "server layout");
 _Static_assert(sizeof(struct server_row) == 128, "server row layout");
 
 #define SERIES_NAME_MAX 119u
@@ -94,15 +112,17 @@ struct resolve_stored {
 };
 #define RESOLVE_WORDS (sizeof(struct resolve_stored) / 8)
 _Static_assert(sizeof(struct resolve_stored) == 472, "stored answer layout");
-/* Two buffers: sequence number n shows buffer n & 1, its writer fills the other one. A death in the middle leaves nothing. */
+/* Two buffers: sequence number n shows buffer n & 1, its writer fills the other one. A death in the
+ * middle leaves nothing. */
 struct resolve_rec {
-    _Alignas(64) _Atomic uint64_t state;   /* sequence:32 | version:32 */
-    _Atomic uint32_t writer;               /* slot_oid of who fills the hidden buffer */
+    _Alignas(64) _Atomic uint64_t state; /* sequence:32 | version:32 */
+    _Atomic uint32_t writer;             /* slot_oid of who fills the hidden buffer */
     _Atomic uint32_t name_len;
     char name[RESOLVE_NAME_MAX + 1];
     _Atomic uint64_t buf[2][RESOLVE_WORDS];
 };
-_Static_assert(sizeof(struct resolve_rec) == 1216 && offsetof(struct resolve_rec, name) == 16, "resolver entry layout");
+_Static_assert(sizeof(struct resolve_rec) == 1216 && offsetof(struct resolve_rec, name) == 16,
+               "resolver entry layout");
 
 struct segment {
     int fd;
@@ -110,12 +130,13 @@ struct segment {
     unsigned char *base;
     uint32_t nslots, nservers, nseries, nnames;
     uint32_t counter_stride, gauge_stride, seen_words;
-    size_t server_stride;                  /* bytes of one slot's server rows */
+    size_t server_stride; /* bytes of one slot's server rows */
     uint64_t off[AREA__COUNT];
 };
 
 /* Fills everything of s but fd and base from the four counts. -ERR_RANGE. */
-int layout_fill(struct segment *s, uint32_t nslots, uint32_t nservers, uint32_t nseries, uint32_t nnames);
+int layout_fill(struct segment *s, uint32_t nslots, uint32_t nservers, uint32_t nseries,
+                uint32_t nnames);
 void layout_superblock(const struct segment *s, struct superblock *ret);
 
 static inline void *layout_at(const struct segment *s, enum layout_area a, size_t offset)
@@ -134,7 +155,8 @@ static inline struct server_rec *layout_server(const struct segment *s, uint32_t
 {
     return layout_at(s, AREA_SERVER, (size_t)id * sizeof(struct server_rec));
 }
-static inline struct server_row *layout_server_row(const struct segment *s, uint32_t slot, uint32_t id)
+static inline struct server_row *layout_server_row(const struct segment *s, uint32_t slot,
+                                                   uint32_t id)
 {
     return layout_at(s, AREA_SERVER_ROW, slot * s->server_stride + id * sizeof(struct server_row));
 }
@@ -142,9 +164,11 @@ static inline struct gauge_row *layout_gauge_row(const struct segment *s, uint32
 {
     return layout_at(s, AREA_GAUGE, (size_t)slot * s->gauge_stride);
 }
-static inline struct series_row *layout_series_row(const struct segment *s, uint32_t slot, uint32_t id)
+static inline struct series_row *layout_series_row(const struct segment *s, uint32_t slot,
+                                                   uint32_t id)
 {
-    return layout_at(s, AREA_SERIES_ROW, ((size_t)slot * s->nseries + id) * sizeof(struct series_row));
+    return layout_at(s, AREA_SERIES_ROW,
+                     ((size_t)slot * s->nseries + id) * sizeof(struct series_row));
 }
 static inline struct series_name_rec *layout_series_name(const struct segment *s, uint32_t id)
 {
@@ -154,7 +178,8 @@ static inline struct resolve_rec *layout_name(const struct segment *s, uint32_t 
 {
     return layout_at(s, AREA_NAME, (size_t)id * sizeof(struct resolve_rec));
 }
-/* The identity words of servers, series and names stand in arrays of their own so that a search reads few lines. */
+/* The identity words of servers, series and names stand in arrays of their own so that a search
+ * reads few lines. */
 static inline _Atomic uint64_t *layout_words(const struct segment *s, enum layout_area a)
 {
     return layout_at(s, a, 0);
@@ -176,9 +201,11 @@ static inline uint32_t slot_word_inc(uint64_t w)
 /* Where and how far a resolver entry or server is in use; scribbled counts are cut to the table. */
 static inline uint32_t layout_server_bound(const struct segment *s)
 {
-    return layout_min(atomic_load_explicit(&layout_hot(s)->server_bound, memory_order_acquire), s->nservers);
+    return layout_min(atomic_load_explicit(&layout_hot(s)->server_bound, memory_order_acquire),
+                      s->nservers);
 }
-void server_reap(struct segment *s, uint32_t slot);    /* steps of slot_reap: every word of the dead slot */
+void server_reap(struct segment *s,
+                 uint32_t slot); /* steps of slot_reap: every word of the dead slot */
 void resolve_reap(struct segment *s, uint32_t slot);
 
 #endif

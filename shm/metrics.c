@@ -16,15 +16,16 @@ struct writer {
     uint64_t now_ms;
     struct buf *out;
     bool stat;
-    char pattern[256];   /* "" = all */
-    struct buf line;     /* of stat: a name with its labels */
+    char pattern[256]; /* "" = all */
+    struct buf line;   /* of stat: a name with its labels */
 };
 
-static const uint64_t edges_us[] = {1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000,
-                                    1000000, 2500000, 5000000, 10000000, 30000000, 60000000};
+static const uint64_t edges_us[] = {1000,    2500,    5000,     10000,    25000,
+                                    50000,   100000,  250000,   500000,   1000000,
+                                    2500000, 5000000, 10000000, 30000000, 60000000};
 
-/* Label values: backslash, quote and newline are escaped; other control bytes and what is not ASCII go out as they are
- * only when they cannot end a line, so they become '?'. */
+/* Label values: backslash, quote and newline are escaped; other control bytes and what is not ASCII
+ * go out as they are only when they cannot end a line, so they become '?'. */
 static void add_escaped(struct buf *b, struct slice v)
 {
     for (size_t i = 0; i < v.n; i++) {
@@ -54,11 +55,13 @@ static void head(struct writer *w, const char *name, const char *type, const cha
 
 static bool wanted(struct writer *w, const char *name, const char *full)
 {
-    return w->pattern[0] == '\0' || fnmatch(w->pattern, name, 0) == 0 || fnmatch(w->pattern, full, 0) == 0;
+    return w->pattern[0] == '\0' || fnmatch(w->pattern, name, 0) == 0 ||
+           fnmatch(w->pattern, full, 0) == 0;
 }
 
 /* One sample. l may be NULL when n is 0. value is printed as it is. */
-static void sample(struct writer *w, const char *name, const struct label *l, size_t n, const char *value)
+static void sample(struct writer *w, const char *name, const struct label *l, size_t n,
+                   const char *value)
 {
     struct buf *b = w->stat ? &w->line : w->out;
 
@@ -90,7 +93,8 @@ static void sample(struct writer *w, const char *name, const struct label *l, si
     buf_chr(b, '\n');
 }
 
-static void sample_u64(struct writer *w, const char *name, const struct label *l, size_t n, uint64_t v)
+static void sample_u64(struct writer *w, const char *name, const struct label *l, size_t n,
+                       uint64_t v)
 {
     char text[24];
 
@@ -99,7 +103,8 @@ static void sample_u64(struct writer *w, const char *name, const struct label *l
 }
 
 /* Microseconds as seconds, exact. */
-static void sample_us(struct writer *w, const char *name, const struct label *l, size_t n, uint64_t us)
+static void sample_us(struct writer *w, const char *name, const struct label *l, size_t n,
+                      uint64_t us)
 {
     char text[40];
 
@@ -139,7 +144,8 @@ static void write_slots(struct writer *w)
     }
 }
 
-static void write_histogram(struct writer *w, const struct label *route, const struct series_sum *sum)
+static void write_histogram(struct writer *w, const struct label *route,
+                            const struct series_sum *sum)
 {
     const char *name = "rpd_request_duration_seconds";
     struct label l[2] = {*route, {"le", SLICE_NONE}};
@@ -163,7 +169,8 @@ static void write_histogram(struct writer *w, const struct label *route, const s
         for (size_t i = 0; i < sizeof(edges_us) / sizeof(edges_us[0]); i++) {
             snprintf(text, sizeof(text), "%g", (double)edges_us[i] / 1e6);
             l[1].value = slice_str(text);
-            sample_u64(w, "rpd_request_duration_seconds_bucket", l, 2, hist_below(sum->bucket, edges_us[i]));
+            sample_u64(w, "rpd_request_duration_seconds_bucket", l, 2,
+                       hist_below(sum->bucket, edges_us[i]));
         }
         l[1].value = SLICE("+Inf");
         sample_u64(w, "rpd_request_duration_seconds_bucket", l, 2, total);
@@ -172,7 +179,14 @@ static void write_histogram(struct writer *w, const struct label *route, const s
     sample_u64(w, "rpd_request_duration_seconds_count", route, 1, total);
 }
 
-enum series_part { SERIES_REQUESTS, SERIES_IN, SERIES_OUT, SERIES_STATUS, SERIES_TIME, SERIES__PARTS };
+enum series_part {
+    SERIES_REQUESTS,
+    SERIES_IN,
+    SERIES_OUT,
+    SERIES_STATUS,
+    SERIES_TIME,
+    SERIES__PARTS
+};
 
 static void write_series_part(struct writer *w, enum series_part part)
 {
@@ -216,13 +230,16 @@ static void write_series(struct writer *w)
 {
     head(w, "rpd_route_requests_total", "counter", "Requests of the route");
     write_series_part(w, SERIES_REQUESTS);
-    head(w, "rpd_route_received_bytes_total", "counter", "Bytes received from clients of the route");
+    head(w, "rpd_route_received_bytes_total", "counter",
+         "Bytes received from clients of the route");
     write_series_part(w, SERIES_IN);
     head(w, "rpd_route_sent_bytes_total", "counter", "Bytes sent to clients of the route");
     write_series_part(w, SERIES_OUT);
-    head(w, "rpd_route_responses_total", "counter", "Answers of the route by status class; none: ended without an answer");
+    head(w, "rpd_route_responses_total", "counter",
+         "Answers of the route by status class; none: ended without an answer");
     write_series_part(w, SERIES_STATUS);
-    head(w, "rpd_request_duration_seconds", "histogram", "Time from the complete request head to the last byte sent");
+    head(w, "rpd_request_duration_seconds", "histogram",
+         "Time from the complete request head to the last byte sent");
     write_series_part(w, SERIES_TIME);
 }
 
@@ -244,7 +261,8 @@ static const struct server_metric {
     {"rpd_server_sent_bytes_total", "counter", "Bytes sent to the server"},
 };
 
-static uint64_t server_value(struct writer *w, uint32_t id, size_t metric, const struct server_sum *sum)
+static uint64_t server_value(struct writer *w, uint32_t id, size_t metric,
+                             const struct server_sum *sum)
 {
     const enum server_state st = server_state(w->s, id, w->now_ms);
     const enum server_admin ad = server_admin(w->s, id);
@@ -293,7 +311,8 @@ static void write_servers(struct writer *w)
 
             if (full.n == 0)
                 continue;
-            /* Registered as UPSTREAM/SERVER; a unix server has slashes of its own behind the first one. */
+            /* Registered as UPSTREAM/SERVER; a unix server has slashes of its own behind the first
+             * one. */
             if (cut >= 0) {
                 l[0].value = slice_of(full.p, (size_t)cut);
                 l[1].value = slice_of(full.p + cut + 1, full.n - (size_t)cut - 1);

@@ -7,7 +7,8 @@
 
 uint32_t resolve_count(const struct segment *s)
 {
-    return layout_min(atomic_load_explicit(&layout_hot(s)->name_count, memory_order_acquire), s->nnames);
+    return layout_min(atomic_load_explicit(&layout_hot(s)->name_count, memory_order_acquire),
+                      s->nnames);
 }
 
 struct slice resolve_name(const struct segment *s, uint32_t id)
@@ -17,7 +18,8 @@ struct slice resolve_name(const struct segment *s, uint32_t id)
     if (id >= resolve_count(s))
         return SLICE_NONE;
     r = layout_name(s, id);
-    return slice_of(r->name, layout_min(atomic_load_explicit(&r->name_len, memory_order_relaxed), RESOLVE_NAME_MAX));
+    return slice_of(r->name, layout_min(atomic_load_explicit(&r->name_len, memory_order_relaxed),
+                                        RESOLVE_NAME_MAX));
 }
 
 int resolve_register(struct segment *s, struct slice name, uint32_t *ret_id)
@@ -32,7 +34,8 @@ int resolve_register(struct segment *s, struct slice name, uint32_t *ret_id)
     h = hash_fixed(name.p, name.n);
     h = h ? h : 1;
     for (uint32_t i = 0; i < n; i++) {
-        if (atomic_load_explicit(&hash[i], memory_order_relaxed) == h && slice_eq(resolve_name(s, i), name)) {
+        if (atomic_load_explicit(&hash[i], memory_order_relaxed) == h &&
+            slice_eq(resolve_name(s, i), name)) {
             *ret_id = i;
             return 0;
         }
@@ -61,7 +64,8 @@ static bool addr_same(const union addr *a, const union addr *b)
            a->in6.sin6_scope_id == b->in6.sin6_scope_id;
 }
 
-/* Servers of names often rotate their answers: the same addresses in another order are no change. */
+/* Servers of names often rotate their answers: the same addresses in another order are no change.
+ */
 static bool same_set(const struct resolve_stored *a, const struct resolve_stored *b)
 {
     if (a->n != b->n)
@@ -175,7 +179,8 @@ bool resolve_read(const struct segment *s, uint32_t id, struct resolve_answer *r
     for (int i = 0; i < LAYOUT_TRIES; i++) {
         load(r, (uint32_t)(state >> 32), &st);
         again = atomic_load(&r->state);
-        /* The writer of the next number fills the other buffer; only the one after it comes back to this one. */
+        /* The writer of the next number fills the other buffer; only the one after it comes back to
+         * this one. */
         if (again == state)
             break;
         state = again;

@@ -19,7 +19,8 @@ static uint64_t align64(uint64_t v)
     return (v + 63u) & ~(uint64_t)63u;
 }
 
-/* Two binaries may share a segment only when all structs and the meaning of each counter are the same. */
+/* Two binaries may share a segment only when all structs and the meaning of each counter are the
+ * same. */
 static uint32_t abi_word(void)
 {
     static const char names[] =
@@ -29,18 +30,28 @@ static uint32_t abi_word(void)
 #undef COUNTER
 #undef GAUGE
         "";
-    const uint32_t v[] = {
-        crc32c(names, sizeof(names)), sizeof(struct layout_hot), sizeof(struct slot_rec), sizeof(struct server_rec),
-        sizeof(struct server_row), sizeof(struct series_row), sizeof(struct series_name_rec), sizeof(struct resolve_rec),
-        HIST_BUCKETS, RESOLVE_ADDRS, SLOT_PANIC_SIZE, SHM_SLOTS, SLOT__COUNT};
+    const uint32_t v[] = {crc32c(names, sizeof(names)),
+                          sizeof(struct layout_hot),
+                          sizeof(struct slot_rec),
+                          sizeof(struct server_rec),
+                          sizeof(struct server_row),
+                          sizeof(struct series_row),
+                          sizeof(struct series_name_rec),
+                          sizeof(struct resolve_rec),
+                          HIST_BUCKETS,
+                          RESOLVE_ADDRS,
+                          SLOT_PANIC_SIZE,
+                          SHM_SLOTS,
+                          SLOT__COUNT};
 
     return crc32c(v, sizeof(v));
 }
 
-int layout_fill(struct segment *s, uint32_t nslots, uint32_t nservers, uint32_t nseries, uint32_t nnames)
+int layout_fill(struct segment *s, uint32_t nslots, uint32_t nservers, uint32_t nseries,
+                uint32_t nnames)
 {
-    if (nslots == 0 || nslots > SHM_SLOTS || nservers == 0 || nservers > SHM_SERVERS || nseries == 0 || nseries > SHM_SERIES ||
-        nnames == 0 || nnames > SHM_NAMES)
+    if (nslots == 0 || nslots > SHM_SLOTS || nservers == 0 || nservers > SHM_SERVERS ||
+        nseries == 0 || nseries > SHM_SERIES || nnames == 0 || nnames > SHM_NAMES)
         return -ERR_RANGE;
     s->nslots = nslots;
     s->nservers = nservers;
@@ -49,7 +60,8 @@ int layout_fill(struct segment *s, uint32_t nslots, uint32_t nservers, uint32_t 
     s->counter_stride = (uint32_t)align64(sizeof(struct counter_row));
     s->gauge_stride = (uint32_t)align64(sizeof(struct gauge_row));
     s->seen_words = (nseries + 511u) / 512u * 8u;
-    /* A sum reads the same row of every slot: an odd number of lines between them spreads these over the sets of the CPU caches. */
+    /* A sum reads the same row of every slot: an odd number of lines between them spreads these
+     * over the sets of the CPU caches. */
     s->server_stride = (size_t)nservers * sizeof(struct server_row) + 64u;
 
     const uint64_t size[AREA__COUNT] = {
@@ -99,12 +111,14 @@ static int map(struct segment *s)
     if (p == MAP_FAILED)
         return errno == ENOMEM ? -ERR_NOMEM : -ERR_SYS;
     s->base = p;
-    /* A core file of gigabytes of holes helps nobody; kernels without the flag lose nothing else. */
+    /* A core file of gigabytes of holes helps nobody; kernels without the flag lose nothing else.
+     */
     (void)madvise(p, s->size, MADV_DONTDUMP);
     return 0;
 }
 
-int segment_create_sized(uint32_t nslots, uint32_t nservers, uint32_t nseries, uint32_t nnames, struct segment **ret)
+int segment_create_sized(uint32_t nslots, uint32_t nservers, uint32_t nseries, uint32_t nnames,
+                         struct segment **ret)
 {
     struct segment *s = calloc(1, sizeof(*s));
     struct superblock sb;
@@ -155,7 +169,8 @@ int segment_attach(int fd, struct segment **ret)
     if (fstat(fd, &st) < 0 || pread(fd, &sb, sizeof(sb), 0) != (ssize_t)sizeof(sb) ||
         pread(fd, &other, sizeof(other), LAYOUT_SUPER_B) != (ssize_t)sizeof(other))
         goto fail;
-    if (sb.magic != LAYOUT_MAGIC || sb.version != LAYOUT_VERSION || sb.crc != crc32c(&sb, offsetof(struct superblock, crc)) ||
+    if (sb.magic != LAYOUT_MAGIC || sb.version != LAYOUT_VERSION ||
+        sb.crc != crc32c(&sb, offsetof(struct superblock, crc)) ||
         memcmp(&sb, &other, sizeof(sb)) != 0)
         goto fail;
     if (layout_fill(s, sb.nslots, sb.nservers, sb.nseries, sb.nnames) < 0)

@@ -1,4 +1,5 @@
-/* Consistency of a live segment. Words in motion are looked at twice, so that a finding is a finding. */
+/* Consistency of a live segment. Words in motion are looked at twice, so that a finding is a
+ * finding. */
 #include "base/addr.h"
 #include "base/buf.h"
 #include "base/err.h"
@@ -10,7 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define FINDINGS_PRINTED 100   /* a destroyed segment must not fill the reader's memory */
+#define FINDINGS_PRINTED 100 /* a destroyed segment must not fill the reader's memory */
 
 struct fsck {
     const struct segment *s;
@@ -73,17 +74,21 @@ static void check_free_slot(struct fsck *f, uint32_t slot, uint64_t id)
         const uint64_t v = atomic_load(&g->v[i]);
 
         if (v != 0 && slot_word(f, slot) == id)
-            finding(f, "slot %" PRIu32 ": free, but gauge %s is %" PRIu64, slot, gauge_name((enum gauge)i), v);
+            finding(f, "slot %" PRIu32 ": free, but gauge %s is %" PRIu64, slot,
+                    gauge_name((enum gauge)i), v);
     }
     for (uint32_t i = 0; i < servers; i++) {
         const struct server_row *r = layout_server_row(f->s, slot, i);
-        const uint32_t a = atomic_load(&r->active), b = atomic_load(&r->idle), c = atomic_load(&r->queued),
-                       d = atomic_load(&r->retrying);
+        const uint32_t a = atomic_load(&r->active), b = atomic_load(&r->idle),
+                       c = atomic_load(&r->queued), d = atomic_load(&r->retrying);
 
         if ((a || b || c || d) && slot_word(f, slot) == id)
-            finding(f, "slot %" PRIu32 ": free, but server %" PRIu32 " has active %" PRIu32 " idle %" PRIu32 " queued %" PRIu32
-                    " retrying %" PRIu32 " from it", slot, i, a, b, c, d);
-        if ((atomic_load(&layout_server(f->s, i)->want[slot / 64]) >> (slot % 64) & 1) && slot_word(f, slot) == id)
+            finding(f,
+                    "slot %" PRIu32 ": free, but server %" PRIu32 " has active %" PRIu32
+                    " idle %" PRIu32 " queued %" PRIu32 " retrying %" PRIu32 " from it",
+                    slot, i, a, b, c, d);
+        if ((atomic_load(&layout_server(f->s, i)->want[slot / 64]) >> (slot % 64) & 1) &&
+            slot_word(f, slot) == id)
             finding(f, "slot %" PRIu32 ": free, but wants a place at server %" PRIu32, slot, i);
     }
 }
@@ -106,7 +111,8 @@ static void check_slots(struct fsck *f)
             finding(f, "slot %" PRIu32 ": free with process id %" PRIu32, i, (uint32_t)(id >> 32));
         if (st == SLOT_FREE && i < bound)
             check_free_slot(f, i, id);
-        if (memchr(layout_at(f->s, AREA_PANIC, (size_t)i * SLOT_PANIC_SIZE), 0, SLOT_PANIC_SIZE) == NULL)
+        if (memchr(layout_at(f->s, AREA_PANIC, (size_t)i * SLOT_PANIC_SIZE), 0, SLOT_PANIC_SIZE) ==
+            NULL)
             finding(f, "slot %" PRIu32 ": panic record without an end", i);
     }
 }
@@ -121,11 +127,14 @@ static void check_owner(struct fsck *f, const _Atomic uint32_t *word, const char
     if (oid == 0)
         return;
     w = slot < f->s->nslots ? slot_word(f, slot) : 0;
-    if ((slot >= f->s->nslots || slot_word_state(w) == SLOT_FREE || slot_word_inc(w) != oid >> 8) && atomic_load(word) == oid)
-        finding(f, "%s %" PRIu32 ": owner %" PRIu32 "/%" PRIu32 " does not live", what, id, slot, oid >> 8);
+    if ((slot >= f->s->nslots || slot_word_state(w) == SLOT_FREE || slot_word_inc(w) != oid >> 8) &&
+        atomic_load(word) == oid)
+        finding(f, "%s %" PRIu32 ": owner %" PRIu32 "/%" PRIu32 " does not live", what, id, slot,
+                oid >> 8);
 }
 
-static void check_name(struct fsck *f, const char *name, uint32_t len, uint32_t max, const char *what, uint32_t id)
+static void check_name(struct fsck *f, const char *name, uint32_t len, uint32_t max,
+                       const char *what, uint32_t id)
 {
     if (len > max)
         finding(f, "%s %" PRIu32 ": name of %" PRIu32 " bytes", what, id, len);
@@ -171,9 +180,11 @@ static void check_servers(struct fsck *f)
         check_name(f, r->name, atomic_load(&r->name_len), SERVER_NAME_MAX, "server", i);
         check_owner(f, &r->probe_owner, "probe of server", i);
         if (atomic_load(&r->admin) > SERVER_ADMIN_DOWN)
-            finding(f, "server %" PRIu32 ": override %" PRIu32 " does not exist", i, atomic_load(&r->admin));
+            finding(f, "server %" PRIu32 ": override %" PRIu32 " does not exist", i,
+                    atomic_load(&r->admin));
         if (atomic_load(&r->last_error) >= ERR__COUNT)
-            finding(f, "server %" PRIu32 ": last error %" PRIu32 " does not exist", i, atomic_load(&r->last_error));
+            finding(f, "server %" PRIu32 ": last error %" PRIu32 " does not exist", i,
+                    atomic_load(&r->last_error));
     }
     check_doubles(f, AREA_SERVER_KEY, n, "servers");
 }
@@ -197,7 +208,7 @@ static void check_names(struct fsck *f)
     for (uint32_t i = 0; i < n; i++) {
         const struct resolve_rec *r = layout_name(f->s, i);
         const uint64_t state = atomic_load(&r->state);
-        const uint64_t w1 = atomic_load(&r->buf[state >> 32 & 1][2]);   /* n and error */
+        const uint64_t w1 = atomic_load(&r->buf[state >> 32 & 1][2]); /* n and error */
         struct resolve_stored st;
 
         memcpy(&st.n, &w1, sizeof(w1));

@@ -12,7 +12,8 @@ static uint64_t hash_of(struct slice name)
 
 uint32_t series_count(const struct segment *s)
 {
-    return layout_min(atomic_load_explicit(&layout_hot(s)->series_count, memory_order_acquire), s->nseries);
+    return layout_min(atomic_load_explicit(&layout_hot(s)->series_count, memory_order_acquire),
+                      s->nseries);
 }
 
 struct slice series_name(const struct segment *s, uint32_t id)
@@ -22,7 +23,8 @@ struct slice series_name(const struct segment *s, uint32_t id)
     if (id >= series_count(s))
         return SLICE_NONE;
     r = layout_series_name(s, id);
-    return slice_of(r->name, layout_min(atomic_load_explicit(&r->len, memory_order_acquire), SERIES_NAME_MAX));
+    return slice_of(
+        r->name, layout_min(atomic_load_explicit(&r->len, memory_order_acquire), SERIES_NAME_MAX));
 }
 
 uint32_t series_register(struct segment *s, struct slice name)
@@ -36,7 +38,8 @@ uint32_t series_register(struct segment *s, struct slice name)
         name.n = SERIES_NAME_MAX;
     h = hash_of(name);
     for (uint32_t i = 0; i < n; i++) {
-        if (atomic_load_explicit(&hash[i], memory_order_relaxed) == h && slice_eq(series_name(s, i), name))
+        if (atomic_load_explicit(&hash[i], memory_order_relaxed) == h &&
+            slice_eq(series_name(s, i), name))
             return i;
     }
     if (n == s->nseries)
@@ -51,8 +54,8 @@ uint32_t series_register(struct segment *s, struct slice name)
     return n;
 }
 
-/* A bit per slot and series says that the row was ever asked for writing: a reader must not touch the others, since reading a
- * hole of a shared mapping allocates its page. */
+/* A bit per slot and series says that the row was ever asked for writing: a reader must not touch
+ * the others, since reading a hole of a shared mapping allocates its page. */
 static _Atomic uint64_t *seen_word(const struct segment *s, uint32_t slot, uint32_t id)
 {
     return layout_words(s, AREA_SERIES_SEEN) + (size_t)slot * s->seen_words + id / 64;

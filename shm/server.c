@@ -25,7 +25,8 @@ uint32_t server_epoch(const struct segment *s)
     return atomic_load_explicit(&layout_hot(s)->server_epoch, memory_order_acquire);
 }
 
-/* An id from a caller is one of its own making, but a caller may hold one that was read from a table: never index with it blindly. */
+/* An id from a caller is one of its own making, but a caller may hold one that was read from a
+ * table: never index with it blindly. */
 static struct server_rec *rec(const struct segment *s, uint32_t id)
 {
     return layout_server(s, id < s->nservers ? id : 0);
@@ -38,7 +39,8 @@ static bool rows_are_zero(const struct segment *s, uint32_t id)
     for (uint32_t slot = 0; slot < bound; slot++) {
         const struct server_row *r = layout_server_row(s, slot, id);
 
-        if (atomic_load(&r->active) || atomic_load(&r->idle) || atomic_load(&r->queued) || atomic_load(&r->retrying))
+        if (atomic_load(&r->active) || atomic_load(&r->idle) || atomic_load(&r->queued) ||
+            atomic_load(&r->retrying))
             return false;
     }
     return true;
@@ -79,7 +81,8 @@ static void entry_reset(struct segment *s, uint32_t id, struct slice name)
     atomic_store_explicit(&r->name_len, (uint32_t)name.n, memory_order_relaxed);
 }
 
-int server_register(struct segment *s, uint64_t key, struct slice name, uint32_t generation, uint32_t *ret_id)
+int server_register(struct segment *s, uint64_t key, struct slice name, uint32_t generation,
+                    uint32_t *ret_id)
 {
     _Atomic uint64_t *keys = layout_words(s, AREA_SERVER_KEY);
     const uint32_t bound = layout_server_bound(s);
@@ -118,7 +121,8 @@ void server_retire(struct segment *s, uint32_t oldest_living_generation)
         const struct server_rec *r = layout_server(s, i);
 
         if (atomic_load_explicit(&keys[i], memory_order_relaxed) != 0 &&
-            atomic_load_explicit(&r->used_gen, memory_order_relaxed) < oldest_living_generation && rows_are_zero(s, i))
+            atomic_load_explicit(&r->used_gen, memory_order_relaxed) < oldest_living_generation &&
+            rows_are_zero(s, i))
             atomic_store_explicit(&keys[i], 0, memory_order_release);
     }
     while (bound > 0 && atomic_load_explicit(&keys[bound - 1], memory_order_relaxed) == 0)
@@ -134,7 +138,8 @@ struct slice server_name(const struct segment *s, uint32_t id)
         atomic_load_explicit(&layout_words(s, AREA_SERVER_KEY)[id], memory_order_acquire) == 0)
         return SLICE_NONE;
     r = layout_server(s, id);
-    return slice_of(r->name, layout_min(atomic_load_explicit(&r->name_len, memory_order_relaxed), SERVER_NAME_MAX));
+    return slice_of(r->name, layout_min(atomic_load_explicit(&r->name_len, memory_order_relaxed),
+                                        SERVER_NAME_MAX));
 }
 
 struct server_row *server_row(struct segment *s, uint32_t slot, uint32_t id)
@@ -190,8 +195,8 @@ void server_sum(const struct segment *s, uint32_t id, struct server_sum *ret)
     }
 }
 
-/* Of two that enter at once, each adds before it sums and both operations are in one total order, so at least the later one sees
- * both: the number of those admitted never passes max. */
+/* Of two that enter at once, each adds before it sums and both operations are in one total order,
+ * so at least the later one sees both: the number of those admitted never passes max. */
 int server_enter(struct segment *s, uint32_t slot, uint32_t id, uint32_t max)
 {
     struct server_row *r = server_row(s, slot, id);
@@ -216,7 +221,8 @@ uint32_t server_leave(struct segment *s, uint32_t slot, uint32_t id)
 
     if (!r)
         return UINT32_MAX;
-    /* The matching order of server_want: place given back, then the bits read; there bit set, then server_enter tried again. */
+    /* The matching order of server_want: place given back, then the bits read; there bit set, then
+     * server_enter tried again. */
     if (atomic_fetch_sub(&r->active, 1) == 0)
         atomic_store(&r->active, 0);
     e = layout_server(s, id);
@@ -323,7 +329,8 @@ uint64_t server_state_since_ms(const struct segment *s, uint32_t id)
     return atomic_load_explicit(&rec(s, id)->since_ms, memory_order_relaxed);
 }
 
-/* What was seen, and older sightings weigh less: the allowance grows by itself over an hour, then is unknown again. */
+/* What was seen, and older sightings weigh less: the allowance grows by itself over an hour, then
+ * is unknown again. */
 static uint32_t idle_now(uint64_t word, uint32_t now_s)
 {
     const uint64_t ms = word >> 32;
@@ -354,5 +361,6 @@ void server_note_idle_close(struct segment *s, uint32_t id, uint32_t idle_ms)
 
 uint32_t server_idle_allowance(const struct segment *s, uint32_t id)
 {
-    return idle_now(atomic_load_explicit(&rec(s, id)->idle_note, memory_order_relaxed), (uint32_t)(clock_ms() / 1000));
+    return idle_now(atomic_load_explicit(&rec(s, id)->idle_note, memory_order_relaxed),
+                    (uint32_t)(clock_ms() / 1000));
 }

@@ -1,14 +1,15 @@
 /* Passive health: when a server is ejected, for how long, and who may try it first afterwards.
  *
- * circuit word: open_until_ms:40 | fails:10 | back-off:6 | epoch:8. open_until 0 is UP; later than now is EJECTED; past is HALF_OPEN.
- * window word: start_ms:40 | requests:12 | failures:12. It is opened by a failure and counts successes only while open: a healthy
- * server's words are only read, so they stay in every CPU's cache. */
+ * circuit word: open_until_ms:40 | fails:10 | back-off:6 | epoch:8. open_until 0 is UP; later than
+ * now is EJECTED; past is HALF_OPEN. window word: start_ms:40 | requests:12 | failures:12. It is
+ * opened by a failure and counts successes only while open: a healthy server's words are only read,
+ * so they stay in every CPU's cache. */
 #include "shm/layout.h"
 
-#define UNTIL_MASK (((uint64_t)1 << 40) - 1)
-#define FAILS_MAX  1023u
-#define BACK_MAX   63u
-#define COUNT_MAX  4095u
+#define UNTIL_MASK   (((uint64_t)1 << 40) - 1)
+#define FAILS_MAX    1023u
+#define BACK_MAX     63u
+#define COUNT_MAX    4095u
 #define EJECT_MAX_MS 300000u
 #define WINDOW_LEAST 20u
 
@@ -19,13 +20,14 @@ struct circuit {
 
 static struct circuit unpack(uint64_t w)
 {
-    return (struct circuit){w >> 24, (uint32_t)(w >> 14) & FAILS_MAX, (uint32_t)(w >> 8) & BACK_MAX, (uint32_t)w & 0xff};
+    return (struct circuit){w >> 24, (uint32_t)(w >> 14) & FAILS_MAX, (uint32_t)(w >> 8) & BACK_MAX,
+                            (uint32_t)w & 0xff};
 }
 
 static uint64_t pack(struct circuit c)
 {
-    return (c.until & UNTIL_MASK) << 24 | (uint64_t)(c.fails & FAILS_MAX) << 14 | (uint64_t)(c.back & BACK_MAX) << 8 |
-           (c.epoch & 0xff);
+    return (c.until & UNTIL_MASK) << 24 | (uint64_t)(c.fails & FAILS_MAX) << 14 |
+           (uint64_t)(c.back & BACK_MAX) << 8 | (c.epoch & 0xff);
 }
 
 static enum server_state state_of(struct circuit c, uint64_t now_ms)
@@ -56,7 +58,8 @@ const char *server_state_name(enum server_state st)
 }
 
 /* Counts one outcome; true when the window says that the server is bad. */
-static bool window_add(struct server_rec *r, const struct server_policy *p, uint64_t now_ms, bool failed)
+static bool window_add(struct server_rec *r, const struct server_policy *p, uint64_t now_ms,
+                       bool failed)
 {
     uint64_t w = atomic_load_explicit(&r->window, memory_order_relaxed);
 
@@ -76,9 +79,11 @@ static bool window_add(struct server_rec *r, const struct server_policy *p, uint
         }
         requests++;
         failures += failed;
-        if (atomic_compare_exchange_weak_explicit(&r->window, &w, start << 24 | (uint64_t)requests << 12 | failures,
+        if (atomic_compare_exchange_weak_explicit(&r->window, &w,
+                                                  start << 24 | (uint64_t)requests << 12 | failures,
                                                   memory_order_relaxed, memory_order_relaxed))
-            /* The failure that opened the window was not drawn by chance: it does not count towards the share. */
+            /* The failure that opened the window was not drawn by chance: it does not count towards
+             * the share. */
             return failed && requests >= WINDOW_LEAST && (failures - 1) * 2 > requests - 1;
     }
     return false;
@@ -92,7 +97,8 @@ static void changed(struct segment *s, struct server_rec *r, uint64_t now_ms)
     atomic_fetch_add(&layout_hot(s)->server_epoch, 1);
 }
 
-void server_succeeded(struct segment *s, uint32_t id, const struct server_policy *p, uint64_t now_ms)
+void server_succeeded(struct segment *s, uint32_t id, const struct server_policy *p,
+                      uint64_t now_ms)
 {
     struct server_rec *r = rec(s, id);
     uint64_t w = atomic_load_explicit(&r->circuit, memory_order_acquire);
@@ -112,7 +118,7 @@ void server_succeeded(struct segment *s, uint32_t id, const struct server_policy
             c.until = 0;
             c.epoch++;
         } else if (now_ms >= since && now_ms - since >= p->window_ms) {
-            c.back = 0;   /* it held for a window: the next ejection is a first one again */
+            c.back = 0; /* it held for a window: the next ejection is a first one again */
         }
         if (pack(c) == w)
             return;
@@ -124,7 +130,8 @@ void server_succeeded(struct segment *s, uint32_t id, const struct server_policy
     }
 }
 
-bool server_failed(struct segment *s, uint32_t id, const struct server_policy *p, uint64_t now_ms, bool may_eject)
+bool server_failed(struct segment *s, uint32_t id, const struct server_policy *p, uint64_t now_ms,
+                   bool may_eject)
 {
     struct server_rec *r = rec(s, id);
     uint64_t w = atomic_load_explicit(&r->circuit, memory_order_acquire);
@@ -139,8 +146,10 @@ bool server_failed(struct segment *s, uint32_t id, const struct server_policy *p
             return false;
         if (c.fails < FAILS_MAX)
             c.fails++;
-        /* One that was out and failed its trial goes out again: it is not one more than were out before. */
-        eject = p->max_fails != 0 && (st == SERVER_HALF_OPEN || (may_eject && (c.fails >= p->max_fails || bad)));
+        /* One that was out and failed its trial goes out again: it is not one more than were out
+         * before. */
+        eject = p->max_fails != 0 &&
+                (st == SERVER_HALF_OPEN || (may_eject && (c.fails >= p->max_fails || bad)));
         if (eject) {
             uint64_t ms;
 
@@ -199,7 +208,8 @@ slot_oid server_probe_owner(const struct segment *s, uint32_t id)
 
 enum server_state server_state(const struct segment *s, uint32_t id, uint64_t now_ms)
 {
-    return state_of(unpack(atomic_load_explicit(&rec(s, id)->circuit, memory_order_acquire)), now_ms);
+    return state_of(unpack(atomic_load_explicit(&rec(s, id)->circuit, memory_order_acquire)),
+                    now_ms);
 }
 
 uint32_t server_fails(const struct segment *s, uint32_t id)
@@ -209,7 +219,8 @@ uint32_t server_fails(const struct segment *s, uint32_t id)
 
 uint64_t server_ejected_for_ms(const struct segment *s, uint32_t id, uint64_t now_ms)
 {
-    const struct circuit c = unpack(atomic_load_explicit(&rec(s, id)->circuit, memory_order_relaxed));
+    const struct circuit c =
+        unpack(atomic_load_explicit(&rec(s, id)->circuit, memory_order_relaxed));
 
     return state_of(c, now_ms) == SERVER_EJECTED ? c.until - now_ms : 0;
 }

@@ -12,17 +12,17 @@
 #include <unistd.h>
 
 static const char *const state_names[SLOT__COUNT] = {
-    [SLOT_FREE] = "free", [SLOT_STARTING] = "starting", [SLOT_LIVE] = "live",
-    [SLOT_DRAINING] = "draining", [SLOT_DEAD] = "dead", [SLOT_REAPING] = "reaping"};
+    [SLOT_FREE] = "free",         [SLOT_STARTING] = "starting", [SLOT_LIVE] = "live",
+    [SLOT_DRAINING] = "draining", [SLOT_DEAD] = "dead",         [SLOT_REAPING] = "reaping"};
 
 /* Bit t of legal[f]: f -> t. */
-static const uint8_t legal[SLOT__COUNT] = {
-    [SLOT_FREE] = 1u << SLOT_STARTING,
-    [SLOT_STARTING] = 1u << SLOT_LIVE | 1u << SLOT_DRAINING | 1u << SLOT_DEAD,
-    [SLOT_LIVE] = 1u << SLOT_DRAINING | 1u << SLOT_DEAD,
-    [SLOT_DRAINING] = 1u << SLOT_DEAD,
-    [SLOT_DEAD] = 1u << SLOT_REAPING,
-    [SLOT_REAPING] = 1u << SLOT_FREE};
+static const uint8_t legal[SLOT__COUNT] = {[SLOT_FREE] = 1u << SLOT_STARTING,
+                                           [SLOT_STARTING] = 1u << SLOT_LIVE | 1u << SLOT_DRAINING |
+                                                             1u << SLOT_DEAD,
+                                           [SLOT_LIVE] = 1u << SLOT_DRAINING | 1u << SLOT_DEAD,
+                                           [SLOT_DRAINING] = 1u << SLOT_DEAD,
+                                           [SLOT_DEAD] = 1u << SLOT_REAPING,
+                                           [SLOT_REAPING] = 1u << SLOT_FREE};
 
 const char *slot_state_name(enum slot_state st)
 {
@@ -36,7 +36,8 @@ static uint64_t word(uint32_t state, uint32_t inc, uint32_t pid)
 
 uint32_t slot_bound(const struct segment *s)
 {
-    return layout_min(atomic_load_explicit(&layout_hot(s)->slot_bound, memory_order_seq_cst), s->nslots);
+    return layout_min(atomic_load_explicit(&layout_hot(s)->slot_bound, memory_order_seq_cst),
+                      s->nslots);
 }
 
 static char *panic_of(const struct segment *s, uint32_t index)
@@ -49,11 +50,14 @@ int slot_claim(struct segment *s, uint32_t generation, uint32_t worker, uint32_t
     for (uint32_t i = 0; i < s->nslots; i++) {
         struct slot_rec *r = layout_slot(s, i);
         uint64_t w = atomic_load_explicit(&r->id, memory_order_acquire);
-        const uint32_t inc = slot_word_inc(w) == 0xffffffu ? 1 : slot_word_inc(w) + 1;   /* never 0: an owner id is never 0 */
+        const uint32_t inc = slot_word_inc(w) == 0xffffffu
+                                 ? 1
+                                 : slot_word_inc(w) + 1; /* never 0: an owner id is never 0 */
 
         if (slot_word_state(w) != SLOT_FREE)
             continue;
-        /* Content before the word that publishes it; the bound before anyone can write to the rows. */
+        /* Content before the word that publishes it; the bound before anyone can write to the rows.
+         */
         if (slot_bound(s) <= i)
             atomic_store_explicit(&layout_hot(s)->slot_bound, i + 1, memory_order_seq_cst);
         *panic_of(s, i) = '\0';
@@ -70,7 +74,8 @@ int slot_claim(struct segment *s, uint32_t generation, uint32_t worker, uint32_t
     return -ERR_FULL;
 }
 
-/* Field 22 of /proc/PID/stat; the command in field 2 may hold anything, so counting begins behind its last parenthesis. */
+/* Field 22 of /proc/PID/stat; the command in field 2 may hold anything, so counting begins behind
+ * its last parenthesis. */
 static uint64_t start_time_of(pid_t pid)
 {
     char path[64], text[1024], *p;
@@ -106,7 +111,8 @@ void slot_set_pid(struct segment *s, uint32_t index, pid_t pid)
     atomic_store_explicit(&r->start_time, start_time_of(pid), memory_order_relaxed);
     w = atomic_load(&r->id);
     for (int i = 0; i < LAYOUT_TRIES; i++) {
-        if (atomic_compare_exchange_strong(&r->id, &w, word(slot_word_state(w), slot_word_inc(w), (uint32_t)pid)))
+        if (atomic_compare_exchange_strong(
+                &r->id, &w, word(slot_word_state(w), slot_word_inc(w), (uint32_t)pid)))
             return;
     }
 }
@@ -126,7 +132,8 @@ int slot_set_state(struct segment *s, uint32_t index, enum slot_state to)
         if (from == (uint32_t)to)
             return 0;
         /* Claim and reap own their ends of the life. */
-        if (from >= SLOT__COUNT || !(legal[from] >> to & 1) || to == SLOT_STARTING || to == SLOT_REAPING || to == SLOT_FREE)
+        if (from >= SLOT__COUNT || !(legal[from] >> to & 1) || to == SLOT_STARTING ||
+            to == SLOT_REAPING || to == SLOT_FREE)
             return -ERR_INVAL;
         if (atomic_compare_exchange_strong(&r->id, &w, (w & ~(uint64_t)0xff) | (uint64_t)to))
             return 0;
@@ -147,7 +154,8 @@ void slot_reap(struct segment *s, uint32_t index)
     for (int i = 0; slot_word_state(w) != SLOT_REAPING; i++) {
         if (slot_word_state(w) == SLOT_FREE || i == LAYOUT_TRIES)
             return;
-        if (atomic_compare_exchange_strong(&r->id, &w, word(SLOT_REAPING, slot_word_inc(w), (uint32_t)(w >> 32))))
+        if (atomic_compare_exchange_strong(
+                &r->id, &w, word(SLOT_REAPING, slot_word_inc(w), (uint32_t)(w >> 32))))
             w = atomic_load(&r->id);
     }
     g = layout_gauge_row(s, index);
@@ -155,7 +163,8 @@ void slot_reap(struct segment *s, uint32_t index)
         atomic_store_explicit(&g->v[i], 0, memory_order_relaxed);
     server_reap(s, index);
     resolve_reap(s, index);
-    /* Last: until here the incarnation is dead but not swept, and a reaper that dies is simply run again. */
+    /* Last: until here the incarnation is dead but not swept, and a reaper that dies is simply run
+     * again. */
     atomic_compare_exchange_strong(&r->id, &w, word(SLOT_FREE, slot_word_inc(w), 0));
 }
 
@@ -187,14 +196,18 @@ void slot_view(const struct segment *s, uint32_t index, struct slot_view *ret)
 
 uint64_t slot_start_time(const struct segment *s, uint32_t index)
 {
-    return index < s->nslots ? atomic_load_explicit(&layout_slot(s, index)->start_time, memory_order_relaxed) : 0;
+    return index < s->nslots
+               ? atomic_load_explicit(&layout_slot(s, index)->start_time, memory_order_relaxed)
+               : 0;
 }
 
 slot_oid slot_owner_id(const struct segment *s, uint32_t index)
 {
     if (index >= s->nslots)
         return 0;
-    return index | slot_word_inc(atomic_load_explicit(&layout_slot(s, index)->id, memory_order_acquire)) << 8;
+    return index |
+           slot_word_inc(atomic_load_explicit(&layout_slot(s, index)->id, memory_order_acquire))
+               << 8;
 }
 
 bool slot_alive(const struct segment *s, slot_oid oid)

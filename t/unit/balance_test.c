@@ -1,4 +1,5 @@
-/* Balancing: shares by weight, backups, panic, places, slow start, ejection share, ip_hash's stability, the retry budget, large groups. */
+/* Balancing: shares by weight, backups, panic, places, slow start, ejection share, ip_hash's
+ * stability, the retry budget, large groups. */
 #include "base/arena.h"
 #include "base/clock.h"
 #include "base/err.h"
@@ -142,9 +143,10 @@ static void test_shares(void)
             shares(&g, 10000, load, got);
             for (uint32_t i = 0; i < 4; i++)
                 good = good && near(got[i], weight[i] * 1000.0, tolerance);
-            tap_ok(good, "%s, %u in flight: weights 1 2 3 4 get %u %u %u %u", balance_name((enum conf_balance)b), load, got[0], got[1],
-                   got[2], got[3]);
-            tap_is_int(server_active(s, id[0]) + server_active(s, id[3]), 0, "and all is given back");
+            tap_ok(good, "%s, %u in flight: weights 1 2 3 4 get %u %u %u %u",
+                   balance_name((enum conf_balance)b), load, got[0], got[1], got[2], got[3]);
+            tap_is_int(server_active(s, id[0]) + server_active(s, id[3]), 0,
+                       "and all is given back");
             end();
         }
     }
@@ -202,13 +204,15 @@ static void test_tiers(void)
     up.k.eject_max = 100000;
     group(&g);
     shares(&g, 100, 0, got);
-    tap_ok(got[0] > 0 && got[1] > 0 && got[2] + got[3] == 0, "backups rest while a primary is well");
+    tap_ok(got[0] > 0 && got[1] > 0 && got[2] + got[3] == 0,
+           "backups rest while a primary is well");
     tried = 3;
     i = balance_pick(&g, 0, &tried, now, &probe);
     tap_ok(i == 2 || i == 3, "a retry after all primaries goes to a backup");
     done(&g, i, 0);
     tried = 15;
-    tap_is_int(balance_pick(&g, 0, &tried, now, &probe), -ERR_NO_SERVER, "after all of them, nowhere");
+    tap_is_int(balance_pick(&g, 0, &tried, now, &probe), -ERR_NO_SERVER,
+               "after all of them, nowhere");
     eject(&g, 0);
     shares(&g, 100, 0, got);
     tap_ok(got[1] == 100, "an ejected server gets nothing");
@@ -268,7 +272,8 @@ static void test_ejection(void)
     }
     tap_is_int(out, 2, "half the servers may be ejected, not more");
     tap_is_int(server_last_error(s, id[0]), ERR_CONNECT_REFUSED, "with a reason");
-    tap_ok(server_row(s, slot, id[0])->requests == 1 && server_row(s, slot, id[0])->failures == 1, "and counted");
+    tap_ok(server_row(s, slot, id[0])->requests == 1 && server_row(s, slot, id[0])->failures == 1,
+           "and counted");
     end();
 
     begin(4);
@@ -279,7 +284,8 @@ static void test_ejection(void)
     (void)balance_done(&g, 0, ERR_REUSED_CLOSED, false, now, &ejected);
     server_enter(s, slot, id[0], 0);
     (void)balance_done(&g, 0, ERR_NOMEM, false, now, &ejected);
-    tap_ok(server_fails(s, id[0]) == 0 && server_row(s, slot, id[0])->failures == 0, "what is not the server's fault does not count");
+    tap_ok(server_fails(s, id[0]) == 0 && server_row(s, slot, id[0])->failures == 0,
+           "what is not the server's fault does not count");
     server_enter(s, slot, id[0], 0);
     (void)balance_done(&g, 0, 0, true, now, &ejected);
     tap_ok(ejected, "a gateway status does");
@@ -319,7 +325,8 @@ static void test_places(void)
     tap_ok(i == 0 && probe, "then it is tried");
     tap_is_int(balance_pick(&g, 0, NULL, now, &probe), -ERR_QUEUE_FULL, "by one");
     (void)balance_done(&g, 0, ERR_CLIENT_CLOSED, false, now, &ejected);
-    tap_ok(balance_pick(&g, 0, NULL, now, &probe) == 0 && probe, "whose client left: the next one tries");
+    tap_ok(balance_pick(&g, 0, NULL, now, &probe) == 0 && probe,
+           "whose client left: the next one tries");
     end();
 }
 
@@ -334,13 +341,14 @@ static void test_slow_start(void)
     group(&g);
     eject(&g, 0);
     pass(10001);
-    done(&g, 0, 0);   /* a trial that went well */
+    done(&g, 0, 0); /* a trial that went well */
     server_succeeded(s, id[0], &g.policy, now);
     pass(1000);
     shares(&g, 1000, 0, early);
     pass(10000);
     shares(&g, 1000, 0, late);
-    tap_ok(early[0] > 100 && early[0] < 250 && late[0] == 500, "slow start: %u of 1000 after a second, %u in the end", early[0], late[0]);
+    tap_ok(early[0] > 100 && early[0] < 250 && late[0] == 500,
+           "slow start: %u of 1000 after a second, %u in the end", early[0], late[0]);
     end();
 }
 
@@ -366,7 +374,8 @@ static void test_ip_hash(void)
         done(&h, was[k], 0);
     }
     tap_is_int(wrong, 0, "two workers agree");
-    tap_ok(near(got[0], 2000, 8) && near(got[3], 2000, 8) && near(got[7], 6000, 5), "shares by weight: %u %u %u", got[0], got[3], got[7]);
+    tap_ok(near(got[0], 2000, 8) && near(got[3], 2000, 8) && near(got[7], 6000, 5),
+           "shares by weight: %u %u %u", got[0], got[3], got[7]);
     eject(&g, 3);
     for (uint64_t k = 0; k < KEYS; k++) {
         const int i = balance_pick(&g, k * 0x10001, NULL, now, &probe);
@@ -420,8 +429,10 @@ static void test_large(void)
     for (int i = 0; i < 100000; i++)
         done(&g, pick(&g), 0);
     spent = clock_us_now() - start;
-    /* A scan of 8192 servers costs some microseconds; two draws cost far below one, also under a sanitizer. */
-    tap_ok(spent < 1000000, "100000 picks out of %u servers in %llu us", BALANCE_SERVERS, (unsigned long long)spent);
+    /* A scan of 8192 servers costs some microseconds; two draws cost far below one, also under a
+     * sanitizer. */
+    tap_ok(spent < 1000000, "100000 picks out of %u servers in %llu us", BALANCE_SERVERS,
+           (unsigned long long)spent);
     for (uint32_t i = 0; i < BALANCE_SERVERS; i++) {
         if (i != 17 && i != 8000)
             server_set_admin(s, id[i], SERVER_ADMIN_DRAIN);
@@ -445,7 +456,8 @@ static void test_large(void)
     tap_is_int(pick(&g), -ERR_QUEUE_FULL, "and then there is none");
     too_many = up;
     too_many.k.server.n = BALANCE_SERVERS + 1;
-    tap_is_int(balance_group_init(&g, &too_many, s, slot, id, &arena), -ERR_RANGE, "too large a group");
+    tap_is_int(balance_group_init(&g, &too_many, s, slot, id, &arena), -ERR_RANGE,
+               "too large a group");
     alloc_fail_at(1);
     tap_is_int(balance_group_init(&g, &up, s, slot, id, &arena), -ERR_NOMEM, "no memory");
     alloc_fail_at(0);

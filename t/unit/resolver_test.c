@@ -1,4 +1,5 @@
-/* The resolver against a name server of our own that answers well, late, wrongly, cut short, or not at all. */
+/* The resolver against a name server of our own that answers well, late, wrongly, cut short, or not
+ * at all. */
 #include "base/clock.h"
 #include "base/err.h"
 #include "shm/resolve.h"
@@ -10,7 +11,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define FDS   64
+#define FDS      64
 #define LIMIT_MS 15000u
 
 static struct pollfd fds[FDS];
@@ -44,7 +45,7 @@ static void put16(struct packet *p, unsigned v)
 
 static void put_record(struct packet *p, unsigned type, unsigned ttl, const void *data, unsigned n)
 {
-    put16(p, 0xc00c);   /* the question's name */
+    put16(p, 0xc00c); /* the question's name */
     put16(p, type);
     put16(p, 1);
     put16(p, 0);
@@ -121,7 +122,7 @@ static bool answer(const uint8_t *q, size_t n, struct packet *p)
     } else if (slice_eq(name, SLICE("loop"))) {
         put_record(p, 1, 1, "\xc0\x0c\xc0\x0c", 4);
         memcpy(p->b + end + 5, "\xc0", 1);
-        p->b[end + 6] = (uint8_t)(end + 5);   /* a name that points to itself */
+        p->b[end + 6] = (uint8_t)(end + 5); /* a name that points to itself */
         answers = 1;
     } else if (slice_starts(name, SLICE("cut"))) {
         put_record(p, type, 1, v6, type == 1 ? 4 : 16);
@@ -149,7 +150,8 @@ static void serve(void)
     socklen_t len = sizeof(from);
     ssize_t n;
 
-    while ((n = recvfrom(server_fd, q, sizeof(q), MSG_DONTWAIT, (struct sockaddr *)&from, &len)) > 0) {
+    while ((n = recvfrom(server_fd, q, sizeof(q), MSG_DONTWAIT, (struct sockaddr *)&from, &len)) >
+           0) {
         struct packet p = {.n = 0};
 
         if (n > 17 && answer(q, (size_t)n, &p))
@@ -181,7 +183,8 @@ static bool turn(struct resolver *r, bool (*until)(struct resolver *))
             if (fds[i].fd >= 0 && fds[i].revents) {
                 const short re = fds[i].revents;
 
-                resolver_ready(r, fds[i].fd, (re & (POLLIN | POLLERR | POLLHUP)) != 0, (re & POLLOUT) != 0);
+                resolver_ready(r, fds[i].fd, (re & (POLLIN | POLLERR | POLLHUP)) != 0,
+                               (re & POLLOUT) != 0);
             }
         }
         resolver_tick(r, clock_ms());
@@ -219,20 +222,24 @@ static uint32_t add(struct resolver *r, const char *name, uint64_t interval)
 
 static uint32_t addr4(const struct resolve_answer *a, uint32_t i)
 {
-    return i < a->n && a->addr[i].sa.sa_family == AF_INET ? ntohl(a->addr[i].in.sin_addr.s_addr) : 0;
+    return i < a->n && a->addr[i].sa.sa_family == AF_INET ? ntohl(a->addr[i].in.sin_addr.s_addr)
+                                                          : 0;
 }
 
 static void test_options(void)
 {
     struct resolver *r;
-    const struct slice bad[] = {SLICE("1.2.3.4,5.6.7.8"), SLICE("ns.example"), SLICE(""), SLICE("unix:/x")};
-    const struct slice good[] = {SLICE("127.0.0.1"), SLICE("127.0.0.1:5300"), SLICE("::1"), SLICE("[::1]:5300")};
+    const struct slice bad[] = {SLICE("1.2.3.4,5.6.7.8"), SLICE("ns.example"), SLICE(""),
+                                SLICE("unix:/x")};
+    const struct slice good[] = {SLICE("127.0.0.1"), SLICE("127.0.0.1:5300"), SLICE("::1"),
+                                 SLICE("[::1]:5300")};
     struct resolver_opts o = {.ops = {watch, NULL}};
 
     for (size_t i = 0; i < 4; i++) {
         o.nameserver = &bad[i];
         o.nnameserver = 1;
-        tap_is_int(resolver_new(s, me, &o, &r), -ERR_INVAL, "nameserver \"%.*s\" is refused", SLICE_ARG(bad[i]));
+        tap_is_int(resolver_new(s, me, &o, &r), -ERR_INVAL, "nameserver \"%.*s\" is refused",
+                   SLICE_ARG(bad[i]));
     }
     o.nameserver = good;
     o.nnameserver = 4;
@@ -292,7 +299,11 @@ int main(void)
     fds[0].fd = server_fd;
     fds[0].events = POLLIN;
     server = slice_of(ns, (size_t)snprintf(ns, sizeof(ns), "127.0.0.1:%u", ntohs(sin.sin_port)));
-    const struct resolver_opts o = {.nameserver = &server, .nnameserver = 1, .timeout_ms = 150, .tries = 2, .ops = {watch, NULL}};
+    const struct resolver_opts o = {.nameserver = &server,
+                                    .nnameserver = 1,
+                                    .timeout_ms = 150,
+                                    .tries = 2,
+                                    .ops = {watch, NULL}};
 
     test_malformed(&o);
     if (resolver_new(s, me, &o, &r) < 0)
@@ -312,18 +323,27 @@ int main(void)
     tap_ok(turn(r, first_round), "the first round ends");
     printf("# first round: %llu ms\n", (unsigned long long)(clock_ms() - start));
 
-    tap_ok(resolve_read(s, id_a, &a) && a.version == 1 && a.n == 2 && addr4(&a, 0) == 0x0a000001 && a.addr[1].sa.sa_family == AF_INET6 &&
-               a.error == 0, "A and AAAA, IPv4 first");
+    tap_ok(resolve_read(s, id_a, &a) && a.version == 1 && a.n == 2 && addr4(&a, 0) == 0x0a000001 &&
+               a.addr[1].sa.sa_family == AF_INET6 && a.error == 0,
+           "A and AAAA, IPv4 first");
     tap_ok(resolve_read(s, nx, &a) && a.version == 0 && a.error == 1, "a name that does not exist");
-    tap_ok(resolve_read(s, silent, &a) && a.version == 0 && a.error == 2, "a server that says nothing");
+    tap_ok(resolve_read(s, silent, &a) && a.version == 0 && a.error == 2,
+           "a server that says nothing");
     tap_ok(resolve_read(s, refused, &a) && a.version == 0 && a.error == 3, "one that refuses");
-    tap_ok(resolve_read(s, many, &a) && a.n == 16 && addr4(&a, 15) == 0x0a01000f && a.expires_ms - a.resolved_ms == 3600000,
+    tap_ok(resolve_read(s, many, &a) && a.n == 16 && addr4(&a, 15) == 0x0a01000f &&
+               a.expires_ms - a.resolved_ms == 3600000,
            "sixteen of twenty addresses, in order, for an hour at most");
-    tap_ok(resolve_read(s, zero, &a) && a.n == 1 && a.expires_ms - a.resolved_ms == 1000, "a TTL of 0 counts as a second");
-    tap_ok(resolve_read(s, alias, &a) && addr4(&a, 0) == 0x0a030001 && a.expires_ms - a.resolved_ms == 2000, "the alias' TTL counts too");
-    tap_ok(resolve_read(s, six, &a) && a.n == 1 && a.addr[0].sa.sa_family == AF_INET6 && a.expires_ms - a.resolved_ms == 5000,
+    tap_ok(resolve_read(s, zero, &a) && a.n == 1 && a.expires_ms - a.resolved_ms == 1000,
+           "a TTL of 0 counts as a second");
+    tap_ok(resolve_read(s, alias, &a) && addr4(&a, 0) == 0x0a030001 &&
+               a.expires_ms - a.resolved_ms == 2000,
+           "the alias' TTL counts too");
+    tap_ok(resolve_read(s, six, &a) && a.n == 1 && a.addr[0].sa.sa_family == AF_INET6 &&
+               a.expires_ms - a.resolved_ms == 5000,
            "IPv6 only; the configured interval wins over the TTL");
-    tap_ok(resolve_read(s, host, &a) && a.n >= 1 && a.expires_ms - a.resolved_ms == RESOLVER_FILE_TTL_MS, "localhost comes from the file");
+    tap_ok(resolve_read(s, host, &a) && a.n >= 1 &&
+               a.expires_ms - a.resolved_ms == RESOLVER_FILE_TTL_MS,
+           "localhost comes from the file");
     tap_is_int(resolver_add(r, six, 2000), 0, "adding again");
 
     phase = 1;
@@ -331,8 +351,9 @@ int main(void)
     tap_ok(resolve_read(s, id_a, &a) && addr4(&a, 0) == 0x0a000002, "and published");
     phase = 2;
     tap_ok(turn(r, a_failed), "the name vanishes");
-    tap_ok(resolve_read(s, id_a, &a) && a.n == 2 && addr4(&a, 0) == 0x0a000002 && a.version == 2 && a.error == 1 &&
-               a.expires_ms > clock_ms() + 500, "the old addresses stay, the next try is later");
+    tap_ok(resolve_read(s, id_a, &a) && a.n == 2 && addr4(&a, 0) == 0x0a000002 && a.version == 2 &&
+               a.error == 1 && a.expires_ms > clock_ms() + 500,
+           "the old addresses stay, the next try is later");
     tap_ok(asked_a >= 3 && asked_a < 12, "asked no more often than needed (%u)", asked_a);
     tap_ok(resolver_timeout_ms(r, clock_ms()) >= 0, "there is a next time");
     resolver_free(&r);

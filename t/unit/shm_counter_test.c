@@ -15,7 +15,8 @@ static void test_hist(void)
     for (uint32_t i = 0; i < HIST_BUCKETS; i++) {
         const uint64_t up = hist_upper_us(i);
 
-        bad_edge += hist_bucket(lower) != i || hist_bucket(up) != i || (i + 1 < HIST_BUCKETS && hist_bucket(up + 1) != i + 1);
+        bad_edge += hist_bucket(lower) != i || hist_bucket(up) != i ||
+                    (i + 1 < HIST_BUCKETS && hist_bucket(up + 1) != i + 1);
         /* The middle of a bucket is at most 12.5 % off any value in it. */
         if (lower > 0 && (double)(up - lower) / 2 / (double)lower > 0.125)
             bad_width++;
@@ -42,7 +43,8 @@ static void test_hist(void)
     }
     tap_is_int(bad_edge, 0, "all percentiles of a uniform distribution within 12.5 %%");
     tap_ok(hist_quantile(b, -1) <= 1 && hist_quantile(b, 2) >= 10000, "odd arguments are cut");
-    tap_is_int(hist_below(b, hist_upper_us(20)), (long long)hist_upper_us(20), "at an edge the count is exact");
+    tap_is_int(hist_below(b, hist_upper_us(20)), (long long)hist_upper_us(20),
+               "at an edge the count is exact");
     {
         uint64_t before = 0;
 
@@ -91,7 +93,9 @@ static void test_series(void)
         hist_add(&r->total, 1000 * (i + 1));
     }
     series_sum(s, a, &sum);
-    tap_ok(sum.requests == 10 && sum.bytes_out == 1000 && sum.status[2] == 10 && sum.sum_us == 55000, "sums over slots");
+    tap_ok(sum.requests == 10 && sum.bytes_out == 1000 && sum.status[2] == 10 &&
+               sum.sum_us == 55000,
+           "sums over slots");
     slot_reap(s, slot);
     series_sum(s, a, &sum);
     tap_is_int(sum.requests, 10, "a death takes nothing away");
@@ -172,14 +176,23 @@ static void test_metrics(void)
     tap_ok(has(&b, "# TYPE rpd_requests_total counter"), "with its type");
     tap_ok(has(&b, "rpd_connections 3"), "a gauge");
     tap_ok(has(&b, "rpd_processes{state=\"starting\"} 1"), "processes");
-    tap_ok(has(&b, "rpd_route_requests_total{route=\"we\\\"ird\\\\\\n\"} 3"), "a route's name is escaped");
-    tap_ok(has(&b, "rpd_route_responses_total{route=\"we\\\"ird\\\\\\n\",class=\"5xx\"} 3"), "status classes");
-    tap_ok(has(&b, "rpd_request_duration_seconds_bucket{route=\"we\\\"ird\\\\\\n\",le=\"0.001\"} 1"), "first edge");
-    tap_ok(has(&b, "rpd_request_duration_seconds_bucket{route=\"we\\\"ird\\\\\\n\",le=\"60\"} 2"), "last edge");
-    tap_ok(has(&b, "rpd_request_duration_seconds_bucket{route=\"we\\\"ird\\\\\\n\",le=\"+Inf\"} 3"), "infinity");
-    tap_ok(has(&b, "rpd_request_duration_seconds_sum{route=\"we\\\"ird\\\\\\n\"} 90.002800"), "sum");
-    tap_ok(has(&b, "rpd_server_requests_total{upstream=\"app\",server=\"unix:/run/a.sock\"} 9"), "a server");
-    tap_ok(has(&b, "rpd_server_connections_active{upstream=\"app\",server=\"unix:/run/a.sock\"} 1"), "its requests in flight");
+    tap_ok(has(&b, "rpd_route_requests_total{route=\"we\\\"ird\\\\\\n\"} 3"),
+           "a route's name is escaped");
+    tap_ok(has(&b, "rpd_route_responses_total{route=\"we\\\"ird\\\\\\n\",class=\"5xx\"} 3"),
+           "status classes");
+    tap_ok(
+        has(&b, "rpd_request_duration_seconds_bucket{route=\"we\\\"ird\\\\\\n\",le=\"0.001\"} 1"),
+        "first edge");
+    tap_ok(has(&b, "rpd_request_duration_seconds_bucket{route=\"we\\\"ird\\\\\\n\",le=\"60\"} 2"),
+           "last edge");
+    tap_ok(has(&b, "rpd_request_duration_seconds_bucket{route=\"we\\\"ird\\\\\\n\",le=\"+Inf\"} 3"),
+           "infinity");
+    tap_ok(has(&b, "rpd_request_duration_seconds_sum{route=\"we\\\"ird\\\\\\n\"} 90.002800"),
+           "sum");
+    tap_ok(has(&b, "rpd_server_requests_total{upstream=\"app\",server=\"unix:/run/a.sock\"} 9"),
+           "a server");
+    tap_ok(has(&b, "rpd_server_connections_active{upstream=\"app\",server=\"unix:/run/a.sock\"} 1"),
+           "its requests in flight");
     tap_ok(has(&b, "rpd_server_up{upstream=\"app\",server=\"unix:/run/a.sock\"} 1"), "its state");
     tap_is_int(lint(&b), 0, "every line in its place");
 
@@ -188,10 +201,13 @@ static void test_metrics(void)
     tap_ok(has(&b, "rpd_requests_total 17") && b.p[0] != '#', "with the same numbers");
     buf_clear(&b);
     metrics_stat(s, 1000, SLICE("rpd_requests_*"), &b);
-    tap_is_str(buf_slice(&b), "rpd_requests_total 17\nrpd_requests_in_flight 0\n", "filtered by a pattern");
+    tap_is_str(buf_slice(&b), "rpd_requests_total 17\nrpd_requests_in_flight 0\n",
+               "filtered by a pattern");
     buf_clear(&b);
     metrics_stat(s, 1000, SLICE("rpd_server_weight*unix*"), &b);
-    tap_is_str(buf_slice(&b), "rpd_server_weight_override{upstream=\"app\",server=\"unix:/run/a.sock\"} 7\n", "over the labels too");
+    tap_is_str(buf_slice(&b),
+               "rpd_server_weight_override{upstream=\"app\",server=\"unix:/run/a.sock\"} 7\n",
+               "over the labels too");
     buf_fini(&b);
     buf_init(&b, 200);
     tap_is_int(metrics_render(s, 1000, &b), -ERR_NOMEM, "a buffer that is too small says so");
@@ -226,10 +242,13 @@ static void test_resolve(void)
     tap_ok(resolve_register(s, SLICE("a.example"), &other) == 0 && other == id, "found again");
     tap_is_int(resolve_register(s, SLICE("c.example"), &other), -ERR_FULL, "full");
     tap_is_int(resolve_register(s, SLICE(""), &other), -ERR_INVAL, "empty");
-    tap_ok(resolve_version(s, id) == 0 && resolve_read(s, id, &got) && got.n == 0 && got.version == 0, "never resolved");
+    tap_ok(resolve_version(s, id) == 0 && resolve_read(s, id, &got) && got.n == 0 &&
+               got.version == 0,
+           "never resolved");
     a.error = 1;
     resolve_publish(s, me, id, &a);
-    tap_ok(resolve_version(s, id) == 0 && resolve_read(s, id, &got) && got.error == 1, "a failure is told");
+    tap_ok(resolve_version(s, id) == 0 && resolve_read(s, id, &got) && got.error == 1,
+           "a failure is told");
     a.error = 0;
     a.n = 3;
     a.addr[0] = v4(1);
@@ -238,21 +257,25 @@ static void test_resolve(void)
     a.addr[2].sa.sa_family = AF_UNIX;
     a.expires_ms = 500;
     resolve_publish(s, me, id, &a);
-    tap_ok(resolve_version(s, id) == 1 && resolve_read(s, id, &got) && got.n == 2 && got.error == 0 && got.expires_ms == 500 &&
-               got.addr[1].in.sin_port == 0, "two addresses, without a port; the odd one is dropped");
+    tap_ok(resolve_version(s, id) == 1 && resolve_read(s, id, &got) && got.n == 2 &&
+               got.error == 0 && got.expires_ms == 500 && got.addr[1].in.sin_port == 0,
+           "two addresses, without a port; the odd one is dropped");
     a.n = 2;
     a.addr[0] = v4(2);
     a.addr[1] = v4(1);
     resolve_publish(s, me, id, &a);
-    tap_ok(resolve_version(s, id) == 1 && resolve_read(s, id, &got) && got.addr[0].in.sin_addr.s_addr == v4(1).in.sin_addr.s_addr,
+    tap_ok(resolve_version(s, id) == 1 && resolve_read(s, id, &got) &&
+               got.addr[0].in.sin_addr.s_addr == v4(1).in.sin_addr.s_addr,
            "another order is no change");
     a.addr[1] = v4(3);
     resolve_publish(s, me, id, &a);
-    tap_ok(resolve_version(s, id) == 2 && resolve_read(s, id, &got) && got.n == 2, "another address is");
+    tap_ok(resolve_version(s, id) == 2 && resolve_read(s, id, &got) && got.n == 2,
+           "another address is");
     a.error = 2;
     a.n = 0;
     resolve_publish(s, me, id, &a);
-    tap_ok(resolve_version(s, id) == 2 && resolve_read(s, id, &got) && got.n == 2 && got.error == 2, "a failure keeps the addresses");
+    tap_ok(resolve_version(s, id) == 2 && resolve_read(s, id, &got) && got.n == 2 && got.error == 2,
+           "a failure keeps the addresses");
     atomic_store(&layout_name(s, id)->writer, you);
     tap_is_int(resolve_publish(s, me, id, &a), -ERR_AGAIN, "another helper is writing");
     slot_set_state(s, slot2, SLOT_DEAD);

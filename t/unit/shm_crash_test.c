@@ -1,5 +1,6 @@
-/* Death after every instruction: each operation on the segment runs in a child under PTRACE_SINGLESTEP; whenever the segment has
- * changed, a copy of it is checked, swept by the reaper, and checked again. (CACHE.md, test plan T1) */
+/* Death after every instruction: each operation on the segment runs in a child under
+ * PTRACE_SINGLESTEP; whenever the segment has changed, a copy of it is checked, swept by the
+ * reaper, and checked again. (CACHE.md, test plan T1) */
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
@@ -13,8 +14,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static struct segment *s;           /* the live one */
-static struct segment copy;         /* handle of the image */
+static struct segment *s;   /* the live one */
+static struct segment copy; /* handle of the image */
 static unsigned char *image, *last, *again;
 static uint32_t mine, other, dead, server, spare_server, name;
 static const struct server_policy pol = {.max_fails = 1, .window_ms = 1000, .eject_ms = 1000};
@@ -31,7 +32,8 @@ static int clean(const char *op, const char *when, unsigned long step)
     return n;
 }
 
-/* One crash image: consistent as it is, and after the reaper; what others hold is untouched; the reaper twice is the reaper once. */
+/* One crash image: consistent as it is, and after the reaper; what others hold is untouched; the
+ * reaper twice is the reaper once. */
 static int judge(const char *op, unsigned long step)
 {
     struct resolve_answer a;
@@ -49,17 +51,22 @@ static int judge(const char *op, unsigned long step)
     slot_reap(&copy, mine);
     slot_reap(&copy, dead);
     bad += memcmp(again, image, s->size) != 0;
-    bad += server_active(&copy, server) != 1 || atomic_load(&layout_server_row(&copy, other, server)->active) != 1;
-    if (!resolve_read(&copy, name, &a) || !((a.n == 1 && a.version == 1) || (a.n == 3 && a.version == 2)) ||
+    bad += server_active(&copy, server) != 1 ||
+           atomic_load(&layout_server_row(&copy, other, server)->active) != 1;
+    if (!resolve_read(&copy, name, &a) ||
+        !((a.n == 1 && a.version == 1) || (a.n == 3 && a.version == 2)) ||
         a.addr[a.n - 1].in.sin_addr.s_addr != htonl(a.n)) {
-        printf("# %s, step %lu: a torn answer: %u addresses, version %u\n", op, step, a.n, a.version);
+        printf("# %s, step %lu: a torn answer: %u addresses, version %u\n", op, step, a.n,
+               a.version);
         bad++;
     }
     /* And life goes on. */
-    if (server_register(&copy, 77, SLICE("u/77"), 3, &id) < 0 || server_register(&copy, 77, SLICE("u/77"), 3, &spare_server) < 0 ||
-        id != spare_server || !slice_eq(server_name(&copy, id), SLICE("u/77")))
+    if (server_register(&copy, 77, SLICE("u/77"), 3, &id) < 0 ||
+        server_register(&copy, 77, SLICE("u/77"), 3, &spare_server) < 0 || id != spare_server ||
+        !slice_eq(server_name(&copy, id), SLICE("u/77")))
         bad++;
-    if (slot_claim(&copy, 3, 0, &id) < 0 || resolve_publish(&copy, slot_owner_id(&copy, id), name, &new_answer) != 0 ||
+    if (slot_claim(&copy, 3, 0, &id) < 0 ||
+        resolve_publish(&copy, slot_owner_id(&copy, id), name, &new_answer) != 0 ||
         server_enter(&copy, id, server, 2) < 0)
         bad++;
     (void)series_register(&copy, SLICE("later"));
@@ -100,7 +107,8 @@ static void run(const char *op, void (*f)(void))
             tap_bail("single step: %s", strerror(errno));
         steps++;
     }
-    tap_ok(WIFEXITED(status) && WEXITSTATUS(status) == 0 && bad == 0 && images > 0, "%s: %lu images in %lu instructions", op, images, steps);
+    tap_ok(WIFEXITED(status) && WEXITSTATUS(status) == 0 && bad == 0 && images > 0,
+           "%s: %lu images in %lu instructions", op, images, steps);
 }
 
 static void do_claim(void)
@@ -130,7 +138,7 @@ static void do_retire(void)
 static void do_places(void)
 {
     (void)server_enter(s, mine, server, 5);
-    (void)server_enter(s, mine, server, 2);   /* full: taken back */
+    (void)server_enter(s, mine, server, 2); /* full: taken back */
     server_want(s, mine, server);
     (void)server_leave(s, mine, server);
     server_unwant(s, mine, server);
@@ -224,9 +232,15 @@ int main(void)
     static const struct {
         const char *op;
         void (*f)(void);
-    } ops[] = {{"slot_claim", do_claim}, {"slot_set_state", do_states}, {"server_register", do_register}, {"server_retire", do_retire},
-               {"server_enter, want, leave", do_places}, {"circuit and overrides", do_circuit}, {"resolve_publish", do_publish},
-               {"registries and rows", do_registries}, {"slot_reap", do_reap}};
+    } ops[] = {{"slot_claim", do_claim},
+               {"slot_set_state", do_states},
+               {"server_register", do_register},
+               {"server_retire", do_retire},
+               {"server_enter, want, leave", do_places},
+               {"circuit and overrides", do_circuit},
+               {"resolve_publish", do_publish},
+               {"registries and rows", do_registries},
+               {"slot_reap", do_reap}};
 
     clock_update();
     for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {

@@ -1,4 +1,5 @@
-/* The segment: creation, attaching, refusal of damaged ones; slots and their life; fsck finds what is planted. */
+/* The segment: creation, attaching, refusal of damaged ones; slots and their life; fsck finds what
+ * is planted. */
 #include "base/buf.h"
 #include "base/err.h"
 #include "shm/crc32c.h"
@@ -41,15 +42,18 @@ static void test_default_size(void)
 
     getrusage(RUSAGE_SELF, &before);
     tap_is_int(segment_create(&s), 0, "the default geometry is created");
-    tap_ok(server_register(s, 42, SLICE("app/10.0.0.1:80"), 1, &id) == 0 && id == 0, "a server is registered");
+    tap_ok(server_register(s, 42, SLICE("app/10.0.0.1:80"), 1, &id) == 0 && id == 0,
+           "a server is registered");
     fd = dup(segment_fd(s));
     tap_is_int(segment_attach(fd, &t), 0, "a second handle attaches");
     tap_is_str(server_name(t, 0), "app/10.0.0.1:80", "and sees the server");
-    tap_ok(segment_size(t) == segment_size(s) && segment_size(s) > ((size_t)1 << 30), "the same size, mostly holes");
+    tap_ok(segment_size(t) == segment_size(s) && segment_size(s) > ((size_t)1 << 30),
+           "the same size, mostly holes");
     tap_is_int(fsck(t), 0, "fsck is clean");
     getrusage(RUSAGE_SELF, &after);
     /* Sanitizers count their own memory; the bound is far below the segment's gigabytes anyway. */
-    tap_ok(after.ru_maxrss - before.ru_maxrss < 65536, "little memory is touched (%ld KiB)", after.ru_maxrss - before.ru_maxrss);
+    tap_ok(after.ru_maxrss - before.ru_maxrss < 65536, "little memory is touched (%ld KiB)",
+           after.ru_maxrss - before.ru_maxrss);
     tap_ok(ftruncate(fd, 4096) < 0, "it cannot be shrunk");
     segment_close(&t);
     tap_ok(t == NULL && fcntl(fd, F_GETFD) < 0, "closing closes the fd");
@@ -64,7 +68,8 @@ static int attach_copy(const struct segment *from, size_t flip, bool seal, size_
     if (fd < 0 || ftruncate(fd, (off_t)size) < 0)
         tap_bail("memfd");
     for (size_t at = 0; at < size && at < from->size;) {
-        const ssize_t n = pwrite(fd, from->base + at, (size < from->size ? size : from->size) - at, (off_t)at);
+        const ssize_t n =
+            pwrite(fd, from->base + at, (size < from->size ? size : from->size) - at, (off_t)at);
 
         if (n <= 0)
             tap_bail("pwrite");
@@ -125,13 +130,17 @@ static void test_slots(void)
     tap_ok(a == 0 && slot_bound(s) == 1, "the first slot, bound 1");
     slot_set_pid(s, a, getpid());
     slot_view(s, a, &v);
-    tap_ok(v.state == SLOT_STARTING && v.generation == 7 && v.worker == 3 && v.pid == getpid() && v.incarnation == 1,
+    tap_ok(v.state == SLOT_STARTING && v.generation == 7 && v.worker == 3 && v.pid == getpid() &&
+               v.incarnation == 1,
            "view of a starting slot");
     tap_ok(slot_start_time(s, a) > 0, "start time is known");
     oid = slot_owner_id(s, a);
     tap_ok(oid == (0u | 1u << 8) && slot_alive(s, oid), "owner id lives");
-    tap_ok(!slot_alive(s, 0) && !slot_alive(s, oid + 0x100) && !slot_alive(s, 3) && !slot_alive(s, 0xff), "others do not");
-    tap_is_int(slot_set_state(s, a, SLOT_REAPING), -ERR_INVAL, "starting -> reaping is not for callers");
+    tap_ok(!slot_alive(s, 0) && !slot_alive(s, oid + 0x100) && !slot_alive(s, 3) &&
+               !slot_alive(s, 0xff),
+           "others do not");
+    tap_is_int(slot_set_state(s, a, SLOT_REAPING), -ERR_INVAL,
+               "starting -> reaping is not for callers");
     tap_is_int(slot_set_state(s, a, SLOT_FREE), -ERR_INVAL, "nor is -> free");
     tap_is_int(slot_set_state(s, a, SLOT_LIVE), 0, "starting -> live");
     tap_is_int(slot_set_state(s, a, SLOT_LIVE), 0, "live -> live is nothing");
@@ -146,7 +155,7 @@ static void test_slots(void)
     counter_add(counter_row(s, a), CTR_REQUESTS, 5);
     server_enter(s, a, id, 0);
     server_want(s, a, id);
-    atomic_store(&layout_server(s, id)->circuit, (uint64_t)1 << 24);   /* open until ms 1 */
+    atomic_store(&layout_server(s, id)->circuit, (uint64_t)1 << 24); /* open until ms 1 */
     tap_ok(server_usable(s, id, oid, 100, &probe) && probe, "takes the trial");
     tap_is_int(fsck(s), 0, "fsck: a live slot may own things");
     tap_is_int(slot_set_state(s, a, SLOT_DEAD), 0, "draining -> dead");
@@ -155,21 +164,26 @@ static void test_slots(void)
     slot_reap(s, a);
     slot_view(s, a, &v);
     tap_ok(v.state == SLOT_FREE && v.pid == 0, "reaped");
-    tap_ok(gauge_sum(s, GAU_CONNS) == 0 && server_active(s, id) == 0 && server_probe_owner(s, id) == 0, "gauges, places and trial are free");
+    tap_ok(gauge_sum(s, GAU_CONNS) == 0 && server_active(s, id) == 0 &&
+               server_probe_owner(s, id) == 0,
+           "gauges, places and trial are free");
     tap_is_int(counter_sum(s, CTR_REQUESTS), 5, "counters stay");
     tap_is_str(slice_str(slot_panic_record(s, a)), "boom", "and so does the panic record");
     slot_reap(s, a);
     tap_is_int(fsck(s), 0, "reaping again changes nothing");
-    tap_ok(server_leave(s, a, id) == UINT32_MAX && server_active(s, id) == 0, "nobody wants a place; a count never wraps");
+    tap_ok(server_leave(s, a, id) == UINT32_MAX && server_active(s, id) == 0,
+           "nobody wants a place; a count never wraps");
 
-    tap_ok(slot_claim(s, 8, 0, &b) == 0 && b == a && slot_owner_id(s, b) != oid, "the slot is reused under a new incarnation");
+    tap_ok(slot_claim(s, 8, 0, &b) == 0 && b == a && slot_owner_id(s, b) != oid,
+           "the slot is reused under a new incarnation");
     tap_is_str(slice_str(slot_panic_record(s, b)), "", "with an empty panic record");
     for (int i = 0; i < 3; i++)
         tap_is_int(slot_claim(s, 8, 1, &b), 0, "claim %d more", i);
     tap_is_int(slot_claim(s, 8, 1, &b), -ERR_FULL, "no slot left");
     tap_is_int(slot_bound(s), 4, "bound");
     slot_set_state(s, 2, SLOT_DEAD);
-    atomic_store(&layout_slot(s, 2)->id, atomic_load(&layout_slot(s, 2)->id) + 1);   /* a reaper died here */
+    atomic_store(&layout_slot(s, 2)->id,
+                 atomic_load(&layout_slot(s, 2)->id) + 1); /* a reaper died here */
     slot_reap(s, 2);
     slot_view(s, 2, &v);
     tap_is_int(v.state, SLOT_FREE, "a second reaper finishes what one left");
@@ -193,15 +207,15 @@ static void test_fsck(void)
     resolve_publish(s, slot_owner_id(s, a), name, &ans);
     tap_is_int(fsck(s), 0, "clean to begin with");
     printf("# findings from here on are planted\n");
-#define PLANT(lvalue, value, text) \
-    do { \
-        unsigned char keep_[8]; \
-        unsigned char *const at_ = (unsigned char *)(uintptr_t)&(lvalue); \
-        memcpy(keep_, at_, sizeof(lvalue)); \
-        (lvalue) = (value); \
-        tap_is_int(fsck(s), 1, "found: " text); \
-        memcpy(at_, keep_, sizeof(lvalue)); \
-        tap_is_int(fsck(s), 0, "and gone again"); \
+#define PLANT(lvalue, value, text)                                                                 \
+    do {                                                                                           \
+        unsigned char keep_[8];                                                                    \
+        unsigned char *const at_ = (unsigned char *)(uintptr_t) & (lvalue);                        \
+        memcpy(keep_, at_, sizeof(lvalue));                                                        \
+        (lvalue) = (value);                                                                        \
+        tap_is_int(fsck(s), 1, "found: " text);                                                    \
+        memcpy(at_, keep_, sizeof(lvalue));                                                        \
+        tap_is_int(fsck(s), 0, "and gone again");                                                  \
     } while (0)
     PLANT(s->base[20], 99, "superblock A");
     PLANT(s->base[LAYOUT_SUPER_B + 20], 99, "superblock B");

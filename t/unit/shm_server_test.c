@@ -1,4 +1,5 @@
-/* Servers: registry over reloads, places and who waits for them, the circuit's whole life, overrides. */
+/* Servers: registry over reloads, places and who waits for them, the circuit's whole life,
+ * overrides. */
 #include "base/clock.h"
 #include "base/err.h"
 #include "shm/layout.h"
@@ -21,20 +22,25 @@ static void test_registry(void)
     uint32_t a = 0, b = 0, c = 0, id;
 
     setup();
-    tap_ok(server_register(s, 10, SLICE("u/a"), 1, &a) == 0 && server_register(s, 20, SLICE("u/b"), 1, &b) == 0 && a != b, "two");
-    tap_ok(server_register(s, 10, SLICE("u/a"), 2, &id) == 0 && id == a, "same key, same id in the next generation");
+    tap_ok(server_register(s, 10, SLICE("u/a"), 1, &a) == 0 &&
+               server_register(s, 20, SLICE("u/b"), 1, &b) == 0 && a != b,
+           "two");
+    tap_ok(server_register(s, 10, SLICE("u/a"), 2, &id) == 0 && id == a,
+           "same key, same id in the next generation");
     tap_is_int(server_count(s), 2, "count");
     server_enter(s, slot[0], b, 0);
     server_row(s, slot[0], b)->requests = 5;
     server_set_admin(s, b, SERVER_ADMIN_DRAIN);
     server_retire(s, 2);
-    tap_is_str(server_name(s, b), "u/b", "in use by nobody's configuration, but a request is on it");
+    tap_is_str(server_name(s, b), "u/b",
+               "in use by nobody's configuration, but a request is on it");
     server_leave(s, slot[0], b);
     server_retire(s, 2);
     tap_ok(server_name(s, b).p == NULL && server_count(s) == 1, "retired when that is over");
     tap_is_str(server_name(s, a), "u/a", "the other one stays");
     tap_ok(server_register(s, 30, SLICE("u/c"), 2, &c) == 0 && c == b, "its place is used again");
-    tap_ok(server_admin(s, c) == SERVER_ADMIN_READY && server_row(s, slot[0], c)->requests == 0, "as new");
+    tap_ok(server_admin(s, c) == SERVER_ADMIN_READY && server_row(s, slot[0], c)->requests == 0,
+           "as new");
     server_register(s, 40, SLICE("u/d"), 2, &id);
     server_register(s, 0, SLICE("u/e"), 2, &id);
     tap_is_int(server_register(s, 60, SLICE("u/f"), 2, &id), -ERR_FULL, "full");
@@ -48,7 +54,8 @@ static void test_places(void)
 
     setup();
     server_register(s, 10, SLICE("u/a"), 1, &id);
-    tap_ok(server_enter(s, slot[0], id, 2) == 0 && server_enter(s, slot[1], id, 2) == 0, "two places");
+    tap_ok(server_enter(s, slot[0], id, 2) == 0 && server_enter(s, slot[1], id, 2) == 0,
+           "two places");
     tap_is_int(server_enter(s, slot[2], id, 2), -ERR_FULL, "not a third");
     tap_is_int(server_active(s, id), 2, "and its try left nothing");
     server_want(s, slot[2], id);
@@ -59,12 +66,14 @@ static void test_places(void)
     tap_is_int(server_leave(s, slot[0], id), UINT32_MAX, "then nobody");
     server_want(s, slot[0], id);
     server_unwant(s, slot[0], id);
-    tap_ok(server_enter(s, slot[1], id, 0) == 0 && server_leave(s, slot[1], id) == UINT32_MAX, "wish taken back");
+    tap_ok(server_enter(s, slot[1], id, 0) == 0 && server_leave(s, slot[1], id) == UINT32_MAX,
+           "wish taken back");
     server_row(s, slot[0], id)->bytes_in = 3;
     server_row(s, slot[1], id)->bytes_in = 4;
     server_row(s, slot[1], id)->idle = 2;
     server_sum(s, id, &sum);
-    tap_ok(sum.bytes_in == 7 && sum.active == 0 && sum.idle == 2 && server_idle(s, id) == 2, "sums");
+    tap_ok(sum.bytes_in == 7 && sum.active == 0 && sum.idle == 2 && server_idle(s, id) == 2,
+           "sums");
     tap_is_int(server_enter(s, 99, id, 0), -ERR_RANGE, "no such slot");
     segment_close(&s);
 }
@@ -78,16 +87,19 @@ static void test_circuit(void)
     bool probe;
 
     server_register(s, 10, SLICE("u/a"), 1, &id);
-    tap_ok(server_usable(s, id, me, now, &probe) && !probe && server_state(s, id, now) == SERVER_UP, "up at first");
+    tap_ok(server_usable(s, id, me, now, &probe) && !probe && server_state(s, id, now) == SERVER_UP,
+           "up at first");
     server_failed(s, id, &pol, now, true);
     server_failed(s, id, &pol, now, true);
     server_succeeded(s, id, &pol, now);
     tap_is_int(server_fails(s, id), 0, "a success ends a row of failures");
-    tap_ok(!server_failed(s, id, &pol, now, true) && !server_failed(s, id, &pol, now, true), "two failures");
+    tap_ok(!server_failed(s, id, &pol, now, true) && !server_failed(s, id, &pol, now, true),
+           "two failures");
     tap_ok(!server_failed(s, id, &pol, now, false), "a third where no more may be ejected");
     tap_ok(server_failed(s, id, &pol, now, true), "a fourth ejects");
     tap_ok(server_epoch(s) != e0, "and everybody is told to look");
-    tap_ok(server_state(s, id, now) == SERVER_EJECTED && !server_usable(s, id, me, now, &probe), "nothing goes there");
+    tap_ok(server_state(s, id, now) == SERVER_EJECTED && !server_usable(s, id, me, now, &probe),
+           "nothing goes there");
     tap_is_int(server_ejected_for_ms(s, id, now + 1), 9999, "for ten seconds");
     tap_is_int(server_state_since_ms(s, id), now, "since now");
     tap_ok(!server_failed(s, id, &pol, now + 1, true), "late failures do not prolong it");
@@ -97,7 +109,9 @@ static void test_circuit(void)
     now += 10000;
     tap_is_int(server_state(s, id, now), SERVER_HALF_OPEN, "then it is on trial");
     tap_ok(server_usable(s, id, me, now, &probe) && probe, "one may try");
-    tap_ok(!server_usable(s, id, you, now, &probe) && !probe && !server_usable(s, id, me, now, &probe), "only one");
+    tap_ok(!server_usable(s, id, you, now, &probe) && !probe &&
+               !server_usable(s, id, me, now, &probe),
+           "only one");
     server_probe_release(s, id, you);
     tap_ok(!server_usable(s, id, you, now, &probe), "and only he can give it back");
     server_probe_release(s, id, me);
@@ -109,7 +123,8 @@ static void test_circuit(void)
     slot_set_state(s, slot[1], SLOT_DEAD);
     tap_ok(server_usable(s, id, me, now, &probe) && probe, "dies, and the next one takes over");
     server_succeeded(s, id, &pol, now);
-    tap_ok(server_state(s, id, now) == SERVER_UP && server_usable(s, id, me, now, &probe) && !probe, "a success brings it back");
+    tap_ok(server_state(s, id, now) == SERVER_UP && server_usable(s, id, me, now, &probe) && !probe,
+           "a success brings it back");
     tap_is_int(server_probe_owner(s, id), 0, "nobody owns a trial");
     for (int i = 0; i < 3; i++)
         server_failed(s, id, &pol, now + 1, true);
@@ -120,7 +135,8 @@ static void test_circuit(void)
     server_succeeded(s, id, &pol, now + pol.window_ms);
     for (int i = 0; i < 3; i++)
         server_failed(s, id, &pol, now + pol.window_ms, true);
-    tap_is_int(server_ejected_for_ms(s, id, now + pol.window_ms), 10000, "after a good window it begins anew");
+    tap_is_int(server_ejected_for_ms(s, id, now + pol.window_ms), 10000,
+               "after a good window it begins anew");
     for (int i = 0; i < 100; i++) {
         now += 400000;
         server_failed(s, id, &pol, now, true);
@@ -161,13 +177,15 @@ static void test_window(void)
     tap_ok(!out, "failures of two windows are not added");
     for (int i = 0; i < 5000; i++)
         server_succeeded(s, id, &p, now);
-    tap_is_int((int)(atomic_load(&layout_server(s, id)->window) & 0xfff) < 100, 1, "long windows are halved, not wrapped");
+    tap_is_int((int)(atomic_load(&layout_server(s, id)->window) & 0xfff) < 100, 1,
+               "long windows are halved, not wrapped");
     {
         const struct server_policy never = {.max_fails = 0, .window_ms = 10000, .eject_ms = 1000};
 
         for (int i = 0; i < 3000; i++)
             out |= server_failed(s, id, &never, now, true);
-        tap_ok(!out && server_fails(s, id) == 1023, "max_fails 0 never ejects; the count saturates");
+        tap_ok(!out && server_fails(s, id) == 1023,
+               "max_fails 0 never ejects; the count saturates");
     }
     segment_close(&s);
 }
@@ -182,7 +200,8 @@ static void test_operator(void)
     server_set_admin(s, id, SERVER_ADMIN_DOWN);
     server_set_weight(s, id, 9);
     server_register(s, 10, SLICE("u/a"), 2, &id);
-    tap_ok(server_admin(s, id) == SERVER_ADMIN_DOWN && server_weight(s, id) == 9, "overrides survive a reload");
+    tap_ok(server_admin(s, id) == SERVER_ADMIN_DOWN && server_weight(s, id) == 9,
+           "overrides survive a reload");
     server_set_admin(s, id, SERVER_ADMIN_READY);
     tap_ok(server_state_since_ms(s, id) == clock_ms(), "coming back starts a slow start");
     server_set_last_error(s, id, -ERR_CONNECT_REFUSED);

@@ -1,5 +1,6 @@
-/* SIGKILL storm: processes take and give places, trip circuits and publish answers, and are killed in the middle of it. Nobody may
- * ever hold more than max places, and when all are gone nothing of them is left. (CACHE.md, test plan T2) */
+/* SIGKILL storm: processes take and give places, trip circuits and publish answers, and are killed
+ * in the middle of it. Nobody may ever hold more than max places, and when all are gone nothing of
+ * them is left. (CACHE.md, test plan T2) */
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
@@ -13,10 +14,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define WORKERS 5u
-#define SERVERS 2u
-#define MAX     2u
-#define KILLS   400
+#define WORKERS  5u
+#define SERVERS  2u
+#define MAX      2u
+#define KILLS    400
 #define STORM_US 2000000u
 
 /* The oracle: who is in, a bit per slot in one word, so that a look at it is a snapshot. */
@@ -131,11 +132,13 @@ int main(void)
     start = clock_us_now();
     for (; kills < KILLS && clock_us_now() - start < STORM_US; kills++) {
         const uint32_t v = (uint32_t)(rnd(&seed) % WORKERS);
-        const uint64_t done = atomic_load(&counter_row(s, slot[v])->v[CTR_REQUESTS]), wait = rnd(&seed) % 200;
+        const uint64_t done = atomic_load(&counter_row(s, slot[v])->v[CTR_REQUESTS]),
+                       wait = rnd(&seed) % 200;
         uint64_t now;
 
         /* The victim is let go on for a while that is counted in its own work. */
-        while (atomic_load(&counter_row(s, slot[v])->v[CTR_REQUESTS]) < done + wait && clock_us_now() - start < STORM_US)
+        while (atomic_load(&counter_row(s, slot[v])->v[CTR_REQUESTS]) < done + wait &&
+               clock_us_now() - start < STORM_US)
             sched_yield();
         bury(pid[v], slot[v]);
         pid[v] = spawn(rnd(&seed), &slot[v]);
@@ -153,16 +156,20 @@ int main(void)
     if (b.n > 0)
         printf("# %.*s\n", (int)b.n - 1, b.p);
     tap_ok(kills > 10, "%d kills in %llu ms; %u entered, %u refused, %u ejections", kills,
-           (unsigned long long)(clock_us_now() - start) / 1000, atomic_load(&o->entered), atomic_load(&o->refused), atomic_load(&o->ejected));
+           (unsigned long long)(clock_us_now() - start) / 1000, atomic_load(&o->entered),
+           atomic_load(&o->refused), atomic_load(&o->ejected));
     tap_ok(atomic_load(&o->refused) > 0 && atomic_load(&o->entered) > 0, "places were fought for");
     tap_is_int(atomic_load(&o->violations), 0, "never more than max were let in");
     tap_is_int(shrunk, 0, "counters never shrink");
     tap_is_int(torn, 0, "no answer was torn");
     tap_is_int(dirty, 0, "fsck was clean all the time");
-    tap_ok(server_active(s, server[0]) == 0 && server_active(s, server[1]) == 0, "all places are free at the end");
+    tap_ok(server_active(s, server[0]) == 0 && server_active(s, server[1]) == 0,
+           "all places are free at the end");
     tap_is_int(gauge_sum(s, GAU_CONNS), 0, "all gauges are zero");
-    tap_ok(atomic_load(&layout_server(s, server[0])->want[0]) == 0 && server_probe_owner(s, server[0]) == 0 &&
-               server_probe_owner(s, server[1]) == 0 && atomic_load(&layout_name(s, name)->writer) == 0, "nothing is owned");
+    tap_ok(atomic_load(&layout_server(s, server[0])->want[0]) == 0 &&
+               server_probe_owner(s, server[0]) == 0 && server_probe_owner(s, server[1]) == 0 &&
+               atomic_load(&layout_name(s, name)->writer) == 0,
+           "nothing is owned");
     tap_is_int(segment_fsck(s, &b), 0, "fsck is clean");
     buf_fini(&b);
     segment_close(&s);

@@ -1,4 +1,5 @@
-/* Balancing: the view of a group, tiers, entering the picked server, the retry budget, and how attempts end. */
+/* Balancing: the view of a group, tiers, entering the picked server, the retry budget, and how
+ * attempts end. */
 #include "worker/upstream/balance.h"
 
 #include "base/arena.h"
@@ -14,7 +15,7 @@
 #define RETRY_LEAST   3u
 #define SMALL_GROUP   64u
 #define ROUNDS        8u
-#define SLOW_LEAST    10u   /* percent of the weight at the beginning of slow start */
+#define SLOW_LEAST    10u /* percent of the weight at the beginning of slow start */
 
 static const struct {
     const char *name;
@@ -39,8 +40,8 @@ uint64_t balance_random(struct balance_group *g)
     return g->rng * 0x2545f4914f6cdd1dull;
 }
 
-int balance_group_init(struct balance_group *g, const struct conf_upstream *conf, struct segment *s, uint32_t slot,
-                       const uint32_t *server_id, struct arena *a)
+int balance_group_init(struct balance_group *g, const struct conf_upstream *conf, struct segment *s,
+                       uint32_t slot, const uint32_t *server_id, struct arena *a)
 {
     uint32_t at = 0;
 
@@ -89,7 +90,8 @@ static uint32_t full_weight(const struct balance_group *g, const struct balance_
     return (w > 256 ? 256 : w) * 1000;
 }
 
-/* One look over all servers: who may be asked, and is it a panic. Far cheaper than asking shared memory for each pick. */
+/* One look over all servers: who may be asked, and is it a panic. Far cheaper than asking shared
+ * memory for each pick. */
 static void look(struct balance_group *g, uint64_t now_ms)
 {
     uint32_t in_service = 0, up = 0;
@@ -141,7 +143,8 @@ static void look_if_due(struct balance_group *g, uint64_t now_ms)
 {
     const bool moved = server_epoch(g->segment) != g->epoch;
 
-    /* A large group that is being torn about is looked over once per millisecond; entering checks the truth anyway. */
+    /* A large group that is being torn about is looked over once per millisecond; entering checks
+     * the truth anyway. */
     if (!g->looked || now_ms >= g->look_again_ms || now_ms < g->looked_ms ||
         (moved && (g->n <= SMALL_GROUP || now_ms != g->looked_ms)))
         look(g, now_ms);
@@ -168,16 +171,18 @@ void balance_refresh(struct balance_group *g, const struct balance_query *q, uin
 }
 
 /* Takes a place at server i. False: *ret_full says whether for want of a place. */
-static bool enter(struct balance_group *g, const struct balance_query *q, int i, bool *ret_probe, bool *ret_full)
+static bool enter(struct balance_group *g, const struct balance_query *q, int i, bool *ret_probe,
+                  bool *ret_full)
 {
     struct balance_server *b = &g->server[i];
     const uint64_t max = b->conf->max_conns;
 
     if (!server_usable(g->segment, b->id, g->me, q->now_ms, ret_probe) && !q->panic) {
-        g->look_again_ms = 0;   /* the look is out of date, or the trial is somebody else's */
+        g->look_again_ms = 0; /* the look is out of date, or the trial is somebody else's */
         return false;
     }
-    if (server_enter(g->segment, g->slot, b->id, max > UINT32_MAX ? UINT32_MAX : (uint32_t)max) == 0) {
+    if (server_enter(g->segment, g->slot, b->id, max > UINT32_MAX ? UINT32_MAX : (uint32_t)max) ==
+        0) {
         b->load++;
         return true;
     }
@@ -188,9 +193,11 @@ static bool enter(struct balance_group *g, const struct balance_query *q, int i,
     return false;
 }
 
-/* Picks and enters within one tier: the algorithm's choice, and the next ones when that cannot be entered. After a few of these the
- * group is as good as full: one pass over it finds the last places, whatever the algorithm. */
-static int pick_in(struct balance_group *g, struct balance_query *q, bool backups, bool *ret_probe, bool *ret_full)
+/* Picks and enters within one tier: the algorithm's choice, and the next ones when that cannot be
+ * entered. After a few of these the group is as good as full: one pass over it finds the last
+ * places, whatever the algorithm. */
+static int pick_in(struct balance_group *g, struct balance_query *q, bool backups, bool *ret_probe,
+                   bool *ret_full)
 {
     q->member = backups ? g->order + g->nprimary : g->order;
     q->n = backups ? (uint32_t)g->n - g->nprimary : g->nprimary;
@@ -216,7 +223,8 @@ static int pick_in(struct balance_group *g, struct balance_query *q, bool backup
     return -1;
 }
 
-static void skip_tried(const struct balance_group *g, struct balance_query *q, const uint64_t *tried)
+static void skip_tried(const struct balance_group *g, struct balance_query *q,
+                       const uint64_t *tried)
 {
     const size_t words = (g->n + 63) / 64;
 
@@ -226,7 +234,8 @@ static void skip_tried(const struct balance_group *g, struct balance_query *q, c
         memset(q->skip, 0, words * sizeof(q->skip[0]));
 }
 
-int balance_pick(struct balance_group *g, uint64_t key_hash, const uint64_t *tried, uint64_t now_ms, bool *ret_probe)
+int balance_pick(struct balance_group *g, uint64_t key_hash, const uint64_t *tried, uint64_t now_ms,
+                 bool *ret_probe)
 {
     struct balance_query q;
     bool full = false;
@@ -257,7 +266,8 @@ static void budget_sums(struct balance_group *g)
 {
     const uint64_t now = clock_us();
 
-    if (g->n > SMALL_GROUP && g->sums_us != 0 && now >= g->sums_us && now - g->sums_us <= LOAD_AGE_US)
+    if (g->n > SMALL_GROUP && g->sums_us != 0 && now >= g->sums_us &&
+        now - g->sums_us <= LOAD_AGE_US)
         return;
     g->sums_us = now;
     g->active = g->retrying = 0;
@@ -290,10 +300,12 @@ static bool server_fault(int err, bool gateway_status)
 
 static void row_add(_Atomic uint64_t *v)
 {
-    atomic_store_explicit(v, atomic_load_explicit(v, memory_order_relaxed) + 1, memory_order_relaxed);
+    atomic_store_explicit(v, atomic_load_explicit(v, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
 }
 
-uint32_t balance_done(struct balance_group *g, int index, int err, bool gateway_status, uint64_t now_ms, bool *ret_ejected)
+uint32_t balance_done(struct balance_group *g, int index, int err, bool gateway_status,
+                      uint64_t now_ms, bool *ret_ejected)
 {
     struct balance_server *b;
     struct server_row *row;

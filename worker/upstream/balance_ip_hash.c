@@ -1,6 +1,7 @@
-/* ip_hash: weighted rendezvous hashing (Thaler and Ravishankar 1998; weights after Schindelhauer and Schomaker 2005). Each server draws a
- * number from the key and its own identity; the best draw wins. A server that goes moves only its own keys, one that comes back
- * takes only these, and all workers agree without talking. */
+/* ip_hash: weighted rendezvous hashing (Thaler and Ravishankar 1998; weights after Schindelhauer
+ * and Schomaker 2005). Each server draws a number from the key and its own identity; the best draw
+ * wins. A server that goes moves only its own keys, one that comes back takes only these, and all
+ * workers agree without talking. */
 #include "worker/upstream/balance_algo.h"
 
 static uint64_t mix(uint64_t x)
@@ -13,8 +14,9 @@ static uint64_t mix(uint64_t x)
     return x;
 }
 
-/* -log2 of v / 2^64: exponent from the leading zeros; mantissa by a parabola, within 0.008. Any growing function keeps the
- * promise above, this one also keeps the shares within a percent of the weights, and every build computes the same. */
+/* -log2 of v / 2^64: exponent from the leading zeros; mantissa by a parabola, within 0.008. Any
+ * growing function keeps the promise above, this one also keeps the shares within a percent of the
+ * weights, and every build computes the same. */
 static double minus_log2(uint64_t v)
 {
     const int zeros = __builtin_clzll(v | 1);

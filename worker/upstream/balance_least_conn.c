@@ -1,5 +1,6 @@
-/* least_conn: the fewest requests in flight for its weight, over all workers. Equals take turns by smooth weighted round robin, so that
- * an idle group does not send everything to its first server. */
+/* least_conn: the fewest requests in flight for its weight, over all workers. Equals take turns by
+ * smooth weighted round robin, so that an idle group does not send everything to its first server.
+ */
 #include "worker/upstream/balance_algo.h"
 
 int balance_least_conn(struct balance_group *g, const struct balance_query *q)

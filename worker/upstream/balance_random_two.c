@@ -1,13 +1,15 @@
-/* random_two: two servers drawn at random by weight; the less loaded one wins (Mitzenmacher 2001, the power of two choices).
- * A look at two servers costs the same in a group of two and of thousands. */
+/* random_two: two servers drawn at random by weight; the less loaded one wins (Mitzenmacher 2001,
+ * the power of two choices). A look at two servers costs the same in a group of two and of
+ * thousands. */
 #include "worker/upstream/balance_algo.h"
 
-#define DRAWS 16   /* draws for one candidate before the search becomes a scan */
-#define SMALL 64u  /* servers that a scan may always cost */
+#define DRAWS 16  /* draws for one candidate before the search becomes a scan */
+#define SMALL 64u /* servers that a scan may always cost */
 
-/* A draw by weight: uniform, accepted with probability weight / greatest weight. When luck runs out: in a large group the last one that
- * could serve, weight or not; -1 in a small one and when no draw hit one that could serve. */
-static int draw(struct balance_group *g, const struct balance_query *q, int not)
+/* A draw by weight: uniform, accepted with probability weight / greatest weight. When luck runs
+ * out: in a large group the last one that could serve, weight or not; -1 in a small one and when no
+ * draw hit one that could serve. */
+static int draw(struct balance_group *g, const struct balance_query *q, int not )
 {
     int last = -1;
 
@@ -25,8 +27,9 @@ static int draw(struct balance_group *g, const struct balance_query *q, int not)
     return q->n > SMALL ? last : -1;
 }
 
-/* When draws fail (few eligible ones among many, or very unlike weights): one pass that keeps each with the right probability. */
-static int scan(struct balance_group *g, const struct balance_query *q, int not)
+/* When draws fail (few eligible ones among many, or very unlike weights): one pass that keeps each
+ * with the right probability. */
+static int scan(struct balance_group *g, const struct balance_query *q, int not )
 {
     uint64_t total = 0;
     int chosen = -1;

@@ -1,5 +1,6 @@
-/* round_robin: smooth weighted round robin. Each turn every server gains its weight, the richest serves and pays the sum: a server
- * of weight 3 among ones serves every other time or so and never three times in a row. */
+/* round_robin: smooth weighted round robin. Each turn every server gains its weight, the richest
+ * serves and pays the sum: a server of weight 3 among ones serves every other time or so and never
+ * three times in a row. */
 #include "worker/upstream/balance_algo.h"
 
 int balance_round_robin(struct balance_group *g, const struct balance_query *q)

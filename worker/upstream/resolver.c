@@ -12,13 +12,13 @@
 #include <sys/stat.h>
 #include <sys/time.h>
 
-#define RESOLV_CONF "/etc/resolv.conf"
+#define RESOLV_CONF  "/etc/resolv.conf"
 #define CONF_LOOK_MS 5000u
 
 struct name {
     uint32_t id;
     uint64_t interval_ms, due_ms, backoff_ms;
-    bool asking, settled;          /* settled: answered or failed at least once */
+    bool asking, settled; /* settled: answered or failed at least once */
     struct resolver *r;
 };
 struct resolver {
@@ -28,13 +28,13 @@ struct resolver {
     ares_channel channel;
     bool channel_ok, library_ok;
     bool system_servers;
-    bool inside;                   /* inside ares_getaddrinfo(): an answer now comes from a file */
+    bool inside; /* inside ares_getaddrinfo(): an answer now comes from a file */
     struct ares_addr_port_node *servers;
     int timeout_ms, tries;
-    struct name **name;            /* by pointer: c-ares keeps them while the array grows */
+    struct name **name; /* by pointer: c-ares keeps them while the array grows */
     size_t n, cap;
     size_t asking, unsettled;
-    size_t next;                   /* where the search for due names begins: everybody gets a turn */
+    size_t next; /* where the search for due names begins: everybody gets a turn */
     uint64_t now_ms, conf_look_ms;
     struct timespec conf_time;
 };
@@ -76,7 +76,8 @@ static int channel_open(struct resolver *r)
     return 0;
 }
 
-/* As a list of addresses: the library's own parser of texts takes more than we allow and less than we need. */
+/* As a list of addresses: the library's own parser of texts takes more than we allow and less than
+ * we need. */
 static int list_servers(struct resolver *r, const struct resolver_opts *opts)
 {
     if (opts->nnameserver == 0)
@@ -100,14 +101,15 @@ static int list_servers(struct resolver *r, const struct resolver_opts *opts)
             memcpy(&n->addr.addr6, &a.u.in6.sin6_addr, sizeof(n->addr.addr6));
         else
             return -ERR_INVAL;
-        n->udp_port = n->tcp_port = addr_port(&a.u.sa);   /* 0: the usual one */
+        n->udp_port = n->tcp_port = addr_port(&a.u.sa); /* 0: the usual one */
         if (i > 0)
             r->servers[i - 1].next = n;
     }
     return 0;
 }
 
-int resolver_new(struct segment *s, slot_oid me, const struct resolver_opts *opts, struct resolver **ret)
+int resolver_new(struct segment *s, slot_oid me, const struct resolver_opts *opts,
+                 struct resolver **ret)
 {
     struct resolver *r = calloc(1, sizeof(*r));
     int rc = -ERR_NOMEM;
@@ -195,7 +197,8 @@ static uint64_t clamp(uint64_t v, uint64_t lo, uint64_t hi)
 
 static void take_family(const struct ares_addrinfo *res, int family, struct resolve_answer *a)
 {
-    for (const struct ares_addrinfo_node *n = res->nodes; n && a->n < RESOLVE_ADDRS; n = n->ai_next) {
+    for (const struct ares_addrinfo_node *n = res->nodes; n && a->n < RESOLVE_ADDRS;
+         n = n->ai_next) {
         if (n->ai_family != family || !n->ai_addr || (size_t)n->ai_addrlen > sizeof(a->addr[0]))
             continue;
         memcpy(&a->addr[a->n], n->ai_addr, (size_t)n->ai_addrlen);
@@ -251,7 +254,9 @@ static void on_answer(void *arg, int status, int timeouts, struct ares_addrinfo 
         take_family(res, AF_INET6, &a);
     }
     if (a.n > 0) {
-        wait = m->interval_ms ? m->interval_ms : r->inside ? RESOLVER_FILE_TTL_MS : least_ttl_ms(res);
+        wait = m->interval_ms ? m->interval_ms
+               : r->inside    ? RESOLVER_FILE_TTL_MS
+                              : least_ttl_ms(res);
         wait = clamp(wait, RESOLVER_TTL_MIN_MS, RESOLVER_TTL_MAX_MS);
         m->backoff_ms = 0;
     } else {
