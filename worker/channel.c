@@ -181,7 +181,7 @@ static void channel_message(struct worker *w, const struct msg *m)
         return;
     case M_DRAIN:
         if (m->len >= sizeof *d)
-            drain_begin(w, d->request_ms, d->tunnel_ms);
+            drain_begin(w, d->request_ms, d->tunnel_ms, m->nfds ? m->fds[0] : -1);
         return;
     case M_STOP:
         drain_stop_now(w);
@@ -194,6 +194,14 @@ static void channel_message(struct worker *w, const struct msg *m)
         return;
     case M_QUERY:
         channel_query(w, m);
+        return;
+    case M_ADOPT:
+        for (int i = 0; i < m->nfds; i++) {
+            if (w->boot->role == WORKER_SERVE)
+                (void)handover_accept(&w->clients, m->fds[i]);
+            else
+                close(m->fds[i]);
+        }
         return;
     default:
         for (int i = 0; i < m->nfds; i++)
@@ -211,7 +219,7 @@ static void channel_orphaned(struct worker *w)
         return;
     w->orphan = true;
     LOG_WARN("master_gone", "the master is gone; finishing and leaving");
-    drain_begin(w, g->drain_timeout, g->drain_tunnel_timeout);
+    drain_begin(w, g->drain_timeout, g->drain_tunnel_timeout, -1);
 }
 
 static void channel_on_event(struct io *io)

@@ -5,6 +5,8 @@
 #include "base/err.h"
 #include "base/log.h"
 
+#include <unistd.h>
+
 /* How long an idle connection of a draining worker may still bring a request that was on its way. */
 #define DRAIN_IDLE_MS 2000u
 
@@ -26,20 +28,25 @@ static void drain_on_tunnels_due(struct timer *t)
 
 void drain_init(struct worker *w)
 {
+    w->handover.io.fd = -1;
     timer_init(&w->drain_due, drain_on_requests_due);
     timer_init(&w->tunnel_due, drain_on_tunnels_due);
 }
 
-void drain_begin(struct worker *w, uint64_t request_ms, uint64_t tunnel_ms)
+void drain_begin(struct worker *w, uint64_t request_ms, uint64_t tunnel_ms, int successor)
 {
     w->draining = true;
     if (w->boot->role == WORKER_HELPER) {
+        if (successor >= 0)
+            close(successor);
         w->loop.stop = true;
         channel_drained(w);
         return;
     }
     clients_drain(&w->clients);
     w->upstreams.closing = true;
+    if (successor >= 0)
+        (void)handover_open(&w->handover, &w->clients, successor);
     timer_set_at(&w->loop.timers, &w->drain_due, clock_ms() + request_ms);
     timer_set_at(&w->loop.timers, &w->tunnel_due, clock_ms() + (tunnel_ms > request_ms ? tunnel_ms : request_ms));
 }
@@ -61,10 +68,12 @@ void drain_check(struct worker *w)
 {
     if (w->loop.stop || w->boot->role == WORKER_HELPER)
         return;
+    handover_send(&w->handover);
     clients_drain_idle(&w->clients, DRAIN_IDLE_MS);
     (void)upstreams_trim(&w->upstreams, UINT32_MAX);
     if (w->clients.n)
         return;
+    handover_close(&w->handover);
     channel_drained(w);
     w->loop.stop = true;
 }

@@ -3,7 +3,7 @@
 #define WORKER_STATE_H
 
 #include "base/msg.h"
-#include "worker/client/client.h"
+#include "worker/client/handover.h"
 #include "worker/log/access.h"
 #include "worker/upstream/upstream.h"
 #include "worker/worker.h"
@@ -17,6 +17,7 @@ struct worker {
     struct stream_env streams;
     struct upstreams upstreams;
     struct clients clients;
+    struct handover handover;
     struct access_logs *logs;
     struct resolver *resolver;
     struct timer resolve_due;
@@ -36,7 +37,7 @@ void channel_drained(struct worker *w);
 
 /* drain.c */
 void drain_init(struct worker *w);
-void drain_begin(struct worker *w, uint64_t request_ms, uint64_t tunnel_ms);
+void drain_begin(struct worker *w, uint64_t request_ms, uint64_t tunnel_ms, int successor); /* successor: channel or -1; ours */
 void drain_stop_now(struct worker *w);
 void drain_check(struct worker *w); /* each turn: is anything left? */
 

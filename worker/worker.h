@@ -42,11 +42,13 @@ void worker_features(struct buf *out);
 /* Messages. M_ = master to worker, W_ = worker to master. */
 enum worker_msg {
     M_ACCEPT = 1,     /* start accepting */
-    M_DRAIN,          /* payload struct worker_drain: stop accepting, finish, exit 0 */
+    M_DRAIN,          /* payload struct worker_drain: stop accepting, finish, exit 0; one fd (optional): the channel to the
+                         successor, which takes idle connections and tunnels */
     M_STOP,           /* end now: close everything, exit 0 */
     M_REOPEN,         /* fds: error log fd (or -1 marker in payload), then log fds in order of conf_log.id; payload: struct worker_reopen */
     M_LOG_LEVEL,      /* payload struct worker_log_level */
     M_QUERY,          /* payload struct worker_query: answer with W_REPLY messages */
+    M_ADOPT,          /* fds: channels over which predecessors hand their idle connections and tunnels */
     W_READY = 64,     /* contexts built, privileges dropped */
     W_FAILED,         /* payload: text; exits after it */
     W_REPLY,          /* payload: struct worker_reply followed by text */

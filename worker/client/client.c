@@ -148,6 +148,7 @@ void client_set_state(struct client *c, enum client_state st)
 {
     struct clients *cs = c->all;
     bool was = c->state == CLIENT_IDLE, is = st == CLIENT_IDLE;
+    cs->ntunnel += (uint32_t)(st == CLIENT_TUNNEL) - (uint32_t)(c->state == CLIENT_TUNNEL);
     c->state = (uint8_t)st;
     if (was == is)
         return;
@@ -171,7 +172,7 @@ void client_close(struct client *c)
     struct clients *cs = c->all;
     if (c->state == CLIENT_CLOSED)
         return;
-    if (c->state == CLIENT_IDLE)
+    if (c->state == CLIENT_IDLE || c->state == CLIENT_TUNNEL)
         client_set_state(c, CLIENT_HEAD);
     list_remove(&c->node);
     if (c->addressed)
@@ -226,10 +227,38 @@ static bool client_proxy_expected(const struct conf_listen *l, const union addr 
     return p->mode == CONF_PROXYP_ON;
 }
 
+/* A connection object around fd, in our epoll set, state HEAD. NULL: fd stays the caller's. */
+static struct client *client_make(struct clients *cs, const struct conf_listen *l, int fd, const union addr *a, uint16_t port)
+{
+    struct client *c = pool_get(&cs->pool);
+    if (!c) {
+        counter_add(cs->ctr, CTR_NOMEM, 1);
+        return NULL;
+    }
+    c->link = (struct link){.io = {.fd = fd, .handler = client_h1_event}, .ops = &link_plain};
+    if (io_add(cs->loop, &c->link.io) < 0) {
+        pool_put(&cs->pool, c);
+        return NULL;
+    }
+    c->all = cs;
+    timer_init(&c->timer, client_h1_timer);
+    c->peer.listen = l;
+    c->peer.listen_port = port;
+    c->peer.scheme = SLICE("http");
+    c->born_ms = clock_ms();
+    c->max_requests = (uint32_t)client_jitter(cs, l->conn.keepalive_requests);
+    client_set_peer(c, a);
+    cs->n++;
+    gauge_add(cs->gau, GAU_CONNS, 1);
+    c->state = CLIENT_HEAD;
+    list_append(&cs->active, &c->node);
+    return c;
+}
+
 static void client_new(struct client_listener *ln, int fd, const union addr *a)
 {
     struct clients *cs = ln->all;
-    struct io io = {.fd = fd, .handler = client_h1_event};
+    struct io io = {.fd = fd};
     bool counted = !client_address_exempt(cs, a) && !client_trusted(cs, a) && !client_proxy_expected(ln->listen, a);
     counter_add(cs->ctr, CTR_CONN_ACCEPTED, 1);
     if (cs->n >= cs->max && !clients_trim(cs, CLIENT_TRIM)) {
@@ -242,33 +271,28 @@ static void client_new(struct client_listener *ln, int fd, const union addr *a)
         io_close(cs->loop, &io);
         return;
     }
-    struct client *c = pool_get(&cs->pool);
+    struct client *c = client_make(cs, ln->listen, fd, a, ln->port);
     if (!c) {
-        counter_add(cs->ctr, CTR_NOMEM, 1);
         if (counted)
             client_address_leave(cs, client_address_key(cs, a));
         io_close(cs->loop, &io);
         return;
     }
-    c->link = (struct link){.io = io, .ops = &link_plain};
-    c->all = cs;
     c->addressed = counted;
-    timer_init(&c->timer, client_h1_timer);
-    c->peer.listen = ln->listen;
-    c->peer.listen_port = ln->port;
-    c->peer.scheme = SLICE("http");
-    c->born_ms = clock_ms();
-    c->max_requests = (uint32_t)client_jitter(cs, ln->listen->conn.keepalive_requests);
-    client_set_peer(c, a);
-    cs->n++;
-    gauge_add(cs->gau, GAU_CONNS, 1);
     c->state = client_proxy_expected(ln->listen, a) ? CLIENT_PROXY : CLIENT_HEAD;
-    list_append(&cs->active, &c->node);
-    if (io_add(cs->loop, &c->link.io) < 0) {
-        client_close(c);
-        return;
-    }
     client_h1_start(c);
+}
+
+struct client *client_adopt(struct clients *cs, const struct conf_listen *l, int fd, const union addr *a, uint16_t listen_port,
+                            uint64_t age_ms)
+{
+    struct client *c = client_make(cs, l, fd, a, listen_port);
+    if (!c)
+        return NULL;
+    c->born_ms -= age_ms < c->born_ms ? age_ms : c->born_ms;
+    if (!client_address_exempt(cs, a) && !c->peer.trusted && client_address_enter(cs, client_address_key(cs, a)))
+        c->addressed = true;
+    return c;
 }
 
 /* No descriptor is left: idle connections go first; without any, accepting rests until something was closed. */
@@ -396,6 +420,7 @@ void clients_drain_idle(struct clients *cs, uint64_t idle_ms)
 
 void clients_fini(struct clients *cs)
 {
+    handovers_free(cs);
     free(cs->listener);
     free(cs->address);
     cs->listener = NULL;

@@ -75,7 +75,7 @@ struct clients {
     struct gauge_row *gau;
     struct pool pool, bodies;
     struct list idle, active;
-    uint32_t n, nidle, max, max_per_address;
+    uint32_t n, nidle, ntunnel, max, max_per_address;
     struct client_listener *listener;
     size_t nlistener;
     struct client_address *address; /* open addressing, power of two */
@@ -84,6 +84,7 @@ struct clients {
     struct timer retry;           /* accepting again after the descriptors ran out */
     uint64_t limit_logged_ms, drain_since_ms;
     struct timer drain_idle;
+    struct handover_in *handovers; /* from predecessors */
     bool accepting, paused, draining;
 };
 
@@ -120,6 +121,12 @@ extern const struct stream_client client_h1_ops;
 void client_h1_event(struct io *io);
 void client_h1_timer(struct timer *t);
 void client_h1_start(struct client *c);              /* a new connection: look for its first bytes at once */
+/* A connection that another worker accepted: fd becomes ours when it succeeds. */
+struct client *client_adopt(struct clients *cs, const struct conf_listen *l, int fd, const union addr *a, uint16_t listen_port,
+                            uint64_t age_ms);
+void client_h1_resume(struct client *c);             /* an idle one */
+int client_h1_resume_tunnel(struct client *c, const char *p, size_t n, int fd);
+void handovers_free(struct clients *cs);
 void client_close(struct client *c);
 void client_set_state(struct client *c, enum client_state st);
 uint64_t client_idle_ms(const struct client *c);

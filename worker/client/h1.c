@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "worker/http/proxyp.h"
+#include "worker/stream/tunnel.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -608,10 +609,6 @@ static void client_next(struct client *c)
 {
     c->keep = false;
     c->scan = 0;
-    if (c->all->draining && !c->in_n && !(c->link.io.ready & IO_READ)) {
-        client_close(c);
-        return;
-    }
     client_set_state(c, CLIENT_IDLE);
     client_rearm(c);
     if (!c->in_process && (c->in_n || (c->link.io.ready & (IO_READ | IO_HUP))))
@@ -654,6 +651,30 @@ void client_h1_start(struct client *c)
     c->link.io.ready |= IO_READ | IO_WRITE;
     client_rearm(c);
     client_read_head(c);
+}
+
+void client_h1_resume(struct client *c)
+{
+    c->link.io.ready |= IO_READ | IO_WRITE;
+    client_next(c);
+}
+
+int client_h1_resume_tunnel(struct client *c, const char *p, size_t n, int fd)
+{
+    struct stream *s = client_stream(c);
+    if (!s)
+        return -ERR_NOMEM;
+    c->requests--;
+    int e = tunnel_adopt(s, p, n, fd);
+    if (e < 0) {
+        s->moved = true;
+        stream_kill(s, e);
+        return e;
+    }
+    c->eof = s->client_eof;
+    c->link.io.ready |= IO_READ | IO_WRITE;
+    client_h1_tunnel(s);
+    return 0;
 }
 
 /* ---- events ---- */

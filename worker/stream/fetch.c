@@ -597,3 +597,20 @@ static const struct up_events fetch_events = {
     .drained = fetch_on_drained,
     .failed = fetch_on_failed,
 };
+
+int fetch_adopt(struct stream *s, int fd)
+{
+    const struct conf_scope_keys *k = s->scope;
+    s->conn = up_adopt(fetch_server(s), fd);
+    if (!s->conn)
+        return -ERR_SYS;
+    s->timeouts = (struct up_timeouts){.read = k->read_timeout, .send = k->send_timeout, .tunnel = k->tunnel_timeout};
+    s->upgrade = true;
+    s->resp = (struct http_response){.status = s->status, .minor = 1};
+    s->fwd = (struct forward_response){.status = s->status, .upgrade = true};
+    stream_set_state(s, STREAM_TUNNEL);
+    gauge_add(s->env->gau, GAU_TUNNELS, 1);
+    s->want_body = true;
+    up_take_tunnel(s->conn, &s->timeouts, &fetch_events, s);
+    return 0;
+}

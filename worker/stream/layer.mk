@@ -5,6 +5,7 @@ libstream_a_SOURCES = \
 	worker/stream/match.c worker/stream/match.h \
 	worker/stream/route.c worker/stream/route.h \
 	worker/stream/route_build.c worker/stream/route_table.h \
+	worker/stream/tunnel.c worker/stream/tunnel.h \
 	worker/stream/synth.c worker/stream/synth.h
 
 check_PROGRAMS += t/unit/match_test

@@ -177,8 +177,10 @@ void stream_over(struct stream *s, bool cut)
         gauge_add(e->gau, GAU_TUNNELS, -1);
     s->end_us = clock_us() - s->begin_us;
     stream_set_state(s, STREAM_DONE);
-    stream_count(s);
-    e->log(s);
+    if (!s->moved) {
+        stream_count(s);
+        e->log(s);
+    }
     gauge_add(e->gau, GAU_STREAMS, -1);
     list_remove(&s->all);
     timer_stop(&s->timer);

@@ -119,6 +119,7 @@ struct stream {
     uint8_t state;
     uint8_t tries;
     bool entered;                    /* upstream_done() is owed */
+    bool moved;                      /* handed to another worker: not logged, not counted here */
     bool malformed;                  /* req is not to be trusted: only an error answer follows */
     bool have_resp, kept, body_end, answer_end, no_replay, want_body;
     bool reused, fresh, retry_counted, upgrade, up_eof, client_eof, in_begin;

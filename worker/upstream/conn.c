@@ -6,6 +6,7 @@
 #include "worker/io/sock.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 #define UP_EXCESS_MS 1000u   /* idle connections beyond the ration stay that long: a burst's end is not its beginning */
 #define UP_MARGIN_MS 1000u   /* closed that much before the server would */
@@ -59,6 +60,15 @@ static void up_conn_busy(struct up_conn *c)
     gauge_add(us->gau, GAU_UP_ACTIVE, 1);
 }
 
+static bool up_conn_init(struct up_conn *c, struct up_server *s, int fd)
+{
+    c->server = s;
+    c->link = (struct link){.io = {.fd = fd, .handler = up_on_event}, .ops = &link_plain};
+    timer_init(&c->timer, up_on_timer);
+    c->state = UP_CONNECTING;
+    return io_add(s->group->all->loop, &c->link.io) == 0;
+}
+
 static struct up_conn *up_conn_open(struct up_server *s, int *ret_err)
 {
     struct upstreams *us = s->group->all;
@@ -76,22 +86,27 @@ static struct up_conn *up_conn_open(struct up_server *s, int *ret_err)
     int fd = sock_connect(&to, &done);
     counter_add(us->ctr, CTR_UP_CONNECTS, 1);
     up_row_add(&s->row->connects, 1);
-    if (fd < 0) {
+    if (fd < 0 || !up_conn_init(c, s, fd)) {
+        if (fd >= 0)
+            close(fd);
         pool_put(&us->conns, c);
-        *ret_err = fd;
-        return NULL;
-    }
-    c->server = s;
-    c->link = (struct link){.io = {.fd = fd, .handler = up_on_event}, .ops = &link_plain};
-    timer_init(&c->timer, up_on_timer);
-    c->state = UP_CONNECTING;
-    if (io_add(us->loop, &c->link.io) < 0) {
-        io_close(us->loop, &c->link.io);
-        pool_put(&us->conns, c);
-        *ret_err = -ERR_SYS;
+        *ret_err = fd < 0 ? fd : -ERR_SYS;
         return NULL;
     }
     up_conn_busy(c);
+    return c;
+}
+
+struct up_conn *up_adopt(struct up_server *s, int fd)
+{
+    struct upstreams *us = s->group->all;
+    struct up_conn *c = pool_get(&us->conns);
+    if (c && !up_conn_init(c, s, fd)) {
+        pool_put(&us->conns, c);
+        c = NULL;
+    }
+    if (c)
+        up_conn_busy(c);
     return c;
 }
 

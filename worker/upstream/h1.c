@@ -294,6 +294,16 @@ void up_tunnel(struct up_conn *c)
     up_set_state(c, UP_TUNNEL);
 }
 
+void up_take_tunnel(struct up_conn *c, const struct up_timeouts *t, const struct up_events *ev, void *user)
+{
+    c->timeouts = t;
+    c->events = ev;
+    c->user = user;
+    c->request_done = c->got_head = true;
+    c->began_us = clock_us();
+    up_set_state(c, UP_TUNNEL);
+}
+
 void up_shutdown(struct up_conn *c)
 {
     if (outq_left(&c->out))

@@ -81,6 +81,9 @@ struct up_request {
     const struct up_events *events;
     void *user;
 };
+/* A tunnel's connection from another worker: fd is ours on success. NULL: no memory, or epoll refused. */
+struct up_conn *up_adopt(struct up_server *s, int fd);
+void up_take_tunnel(struct up_conn *c, const struct up_timeouts *t, const struct up_events *ev, void *user);
 /* Begins a request on it. With a body the head waits for the first up_send() or up_flush(). 0, or negative: the connection is gone, no event follows. */
 int up_begin(struct up_conn *c, const struct up_request *r);
 /* Body bytes; all are taken. 0, 1 = backed up (wait for drained()), negative = the connection is gone (no event follows). */

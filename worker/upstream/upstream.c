@@ -53,6 +53,19 @@ static int upstream_init(struct upstreams *us, struct upstream *u, const struct 
     return balance_group_init(&u->balance, conf, us->segment, us->slot, env->server_id + first, &us->arena);
 }
 
+/* Tunnels outlive their server's line in the configuration; what they count goes nowhere. */
+static void upstream_init_removed(struct upstreams *us)
+{
+    static const struct conf_upstream conf = {.name = {"(removed)", 9}};
+    static const struct conf_server server = {.name = {"(removed)", 9}};
+    us->removed_server = (struct up_server){
+        .conf = &server, .group = &us->removed, .id = UINT32_MAX, .resolve_id = UINT32_MAX, .row = &us->removed_row};
+    list_init(&us->removed_server.idle);
+    us->removed = (struct upstream){.conf = &conf, .all = us, .server = &us->removed_server, .n = 1, .words = 1};
+    list_init(&us->removed.queue);
+    list_init(&us->removed.waking);
+}
+
 int upstreams_init(struct upstreams *us, const struct upstreams_env *env)
 {
     *us = (struct upstreams){.loop = env->loop, .segment = env->segment, .slot = env->slot, .kick_fd = env->kick_fd};
@@ -62,6 +75,7 @@ int upstreams_init(struct upstreams *us, const struct upstreams_env *env)
     list_init(&us->busy);
     pool_init(&us->conns, "upstream connections", sizeof(struct up_conn));
     arena_init(&us->arena, NULL, 0, 0);
+    upstream_init_removed(us);
     us->n = env->config->nupstream;
     us->group = ARENA_ARRAY(&us->arena, struct upstream, us->n ? us->n : 1);
     if (!us->group)

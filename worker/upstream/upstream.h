@@ -48,6 +48,9 @@ struct upstreams {
     const int *kick_fd;
     struct upstream *group;   /* by conf_upstream.id */
     size_t n;
+    struct upstream removed;  /* tunnels taken over whose server no configuration names any more */
+    struct up_server removed_server;
+    struct server_row removed_row;
     struct list waking;
     struct list busy;         /* struct up_conn.node with a request on them */
     struct pool conns;
