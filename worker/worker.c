@@ -134,6 +134,7 @@ static int worker_serve_init(struct worker *w)
     e = worker_routes(w);
     if (e < 0)
         return e;
+    access_logs_set_worker(w->logs, b->number);
     record_init(w);
     const struct clients_env ce = {.loop = &w->loop,
                                    .stream = &w->streams,

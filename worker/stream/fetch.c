@@ -450,7 +450,7 @@ static int fetch_on_head(void *user, const struct http_response *r)
     s->resp = *r;
     s->have_resp = true;
     s->kept = false;
-    s->pending = r;
+    s->pending = &s->resp;
     s->fwd = (struct forward_response){.status = r->status,
                                        .via = s->scope->via,
                                        .hide_server = s->scope->server_header == CONF_SRVHDR_HIDE,

@@ -312,7 +312,7 @@ static int stream_route(struct stream *s, struct slice *ret_allow)
 {
     char host[256];
     struct slice path;
-    int n = uri_host_lower(s->req.host, host, sizeof host);
+    int n = s->req.host.n ? uri_host_lower(s->req.host, host, sizeof host) : 0; /* HTTP/1.0 may have none */
     if (n < 0)
         return n;
     int e = s->req.form == HTTP_TARGET_ASTERISK ? 0 : uri_normalize(s->req.path, &s->arena, &path);

@@ -49,6 +49,7 @@ static int upstream_init(struct upstreams *us, struct upstream *u, const struct 
         int e = up_server_init(&u->server[i], u, &conf->k.server.v[i], env, first + i);
         if (e < 0)
             return e;
+        u->named = u->named || u->server[i].resolve_id != UINT32_MAX;
     }
     return balance_group_init(&u->balance, conf, us->segment, us->slot, env->server_id + first, &us->arena);
 }
@@ -97,8 +98,44 @@ void upstreams_fini(struct upstreams *us)
     *us = (struct upstreams){0};
 }
 
+/* Takes over what the helper resolved since the last look. */
+static void up_server_resolve(struct up_server *s)
+{
+    struct segment *seg = s->group->all->segment;
+    struct resolve_answer a;
+    if (resolve_version(seg, s->resolve_id) == s->resolve_version || !resolve_read(seg, s->resolve_id, &a))
+        return;
+    s->resolve_version = a.version;
+    s->naddr = a.n < RESOLVE_ADDRS ? a.n : RESOLVE_ADDRS;
+    for (uint32_t i = 0; i < s->naddr; i++) {
+        struct addr_any *to = &s->addr[i];
+        *to = (struct addr_any){0};
+        if (a.addr[i].sa.sa_family == AF_INET6) {
+            to->len = sizeof to->u.in6;
+            to->u.in6 = a.addr[i].in6;
+            to->u.in6.sin6_port = htons(s->conf->port);
+        } else {
+            to->len = sizeof to->u.in;
+            to->u.in = a.addr[i].in;
+            to->u.in.sin_port = htons(s->conf->port);
+        }
+    }
+}
+
+static void upstream_resolve(struct upstream *u)
+{
+    for (size_t i = 0; i < u->n; i++) {
+        if (u->server[i].resolve_id == UINT32_MAX)
+            continue;
+        up_server_resolve(&u->server[i]);
+        u->balance.server[i].unaddressed = u->server[i].naddr == 0;
+    }
+}
+
 int upstream_pick(struct upstream *u, uint64_t key_hash, const uint64_t *tried, bool *ret_probe)
 {
+    if (u->named)
+        upstream_resolve(u);
     return balance_pick(&u->balance, key_hash, tried, clock_ms(), ret_probe);
 }
 
@@ -218,27 +255,6 @@ unsigned upstreams_trim(struct upstreams *us, unsigned most)
 
 bool up_server_address(struct up_server *s, struct addr_any *ret)
 {
-    if (s->resolve_id != UINT32_MAX) {
-        struct segment *seg = s->group->all->segment;
-        struct resolve_answer a;
-        if (resolve_version(seg, s->resolve_id) != s->resolve_version && resolve_read(seg, s->resolve_id, &a)) {
-            s->resolve_version = a.version;
-            s->naddr = a.n < RESOLVE_ADDRS ? a.n : RESOLVE_ADDRS;
-            for (uint32_t i = 0; i < s->naddr; i++) {
-                struct addr_any *to = &s->addr[i];
-                *to = (struct addr_any){0};
-                if (a.addr[i].sa.sa_family == AF_INET6) {
-                    to->len = sizeof to->u.in6;
-                    to->u.in6 = a.addr[i].in6;
-                    to->u.in6.sin6_port = htons(s->conf->port);
-                } else {
-                    to->len = sizeof to->u.in;
-                    to->u.in = a.addr[i].in;
-                    to->u.in.sin_port = htons(s->conf->port);
-                }
-            }
-        }
-    }
     if (!s->naddr)
         return false;
     *ret = s->addr[s->next_addr++ % s->naddr];

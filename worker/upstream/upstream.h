@@ -34,6 +34,7 @@ struct upstream {
     uint32_t wakes;           /* places that became free in this turn */
     struct list waking;       /* on upstreams.waking while wakes > 0 */
     uint32_t queue_max, idle_share;
+    bool named;               /* some server has a name that is resolved while we run */
 };
 struct up_waiter {
     struct list link;
@@ -83,7 +84,7 @@ void upstream_done(struct upstream *u, int index, int err, unsigned status);
 /* Waits for a place. -ERR_QUEUE_FULL when the queue is full. */
 int upstream_wait(struct upstream *u, struct up_waiter *w, bool front);
 void upstream_unwait(struct upstream *u, struct up_waiter *w);
-/* Re-reads addresses that the helper resolved; false when there is none to connect to. */
+/* The next address of the server; false when its name has none. */
 bool up_server_address(struct up_server *s, struct addr_any *ret);
 
 #endif
