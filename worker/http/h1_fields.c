@@ -138,9 +138,11 @@ int h1_fields_length(const struct h1_fields *f, uint64_t *ret)
     for (size_t i = 0; i < v.n; i++) {
         if (v.p[i] < '0' || v.p[i] > '9')
             return -ERR_BAD_LENGTH;
-        sum = sum * 10 + (uint64_t)(v.p[i] - '0');
-        if (sum > H1_LENGTH_MAX)
+        const uint64_t digit = (uint64_t)(v.p[i] - '0');
+        /* Before the multiplication: after it the sum may have wrapped to something small. */
+        if (sum > (H1_LENGTH_MAX - digit) / 10)
             return -ERR_BAD_LENGTH;
+        sum = sum * 10 + digit;
     }
     *ret = sum;
     return 0;

@@ -7,3 +7,25 @@ libhttp_a_SOURCES = \
 	worker/http/http.c worker/http/http.h worker/http/field.def \
 	worker/http/proxyp.c worker/http/proxyp.h \
 	worker/http/uri.c worker/http/uri.h
+
+HTTP_TESTS = t/unit/forward_test t/unit/h1_chunk_test t/unit/h1_head_test t/unit/http_test \
+	t/unit/proxyp_test t/unit/uri_test
+check_PROGRAMS += $(HTTP_TESTS)
+UNIT_TESTS += $(HTTP_TESTS)
+t_unit_forward_test_SOURCES = t/unit/forward_test.c t/unit/tap.h
+t_unit_forward_test_LDADD = $(LIBS_HTTP)
+t_unit_h1_chunk_test_SOURCES = t/unit/h1_chunk_test.c t/unit/tap.h
+t_unit_h1_chunk_test_LDADD = $(LIBS_HTTP)
+t_unit_h1_head_test_SOURCES = t/unit/h1_head_test.c t/unit/tap.h
+t_unit_h1_head_test_LDADD = $(LIBS_HTTP)
+t_unit_http_test_SOURCES = t/unit/http_test.c t/unit/tap.h
+t_unit_http_test_LDADD = $(LIBS_HTTP)
+t_unit_proxyp_test_SOURCES = t/unit/proxyp_test.c t/unit/tap.h
+t_unit_proxyp_test_LDADD = $(LIBS_HTTP)
+t_unit_uri_test_SOURCES = t/unit/uri_test.c t/unit/tap.h
+t_unit_uri_test_LDADD = $(LIBS_HTTP)
+
+# Prints figures, asserts nothing: run by hand.
+noinst_PROGRAMS += t/bench/http_bench
+t_bench_http_bench_SOURCES = t/bench/http_bench.c
+t_bench_http_bench_LDADD = $(LIBS_HTTP)
