@@ -6,6 +6,6 @@ EXTRA_DIST += man/rpd.conf.5.head man/rpd.conf.5.log man/rpd.conf.5.tail
 CLEANFILES += man/rpd.conf.5
 
 man/rpd.conf.5: $(srcdir)/man/rpd.conf.5.head $(srcdir)/man/rpd.conf.5.log $(srcdir)/man/rpd.conf.5.tail \
-		man/rpd.conf.keys t/tool/vars-doc$(EXEEXT)
-	$(AM_V_GEN){ cat $(srcdir)/man/rpd.conf.5.head man/rpd.conf.keys $(srcdir)/man/rpd.conf.5.log && t/tool/vars-doc$(EXEEXT) && \
-	  cat $(srcdir)/man/rpd.conf.5.tail; } > $@.tmp && mv $@.tmp $@
+		$(CONFIG_DOC) t/tool/vars-doc$(EXEEXT)
+	$(AM_V_GEN)$(MKDIR_P) man && { cat $(srcdir)/man/rpd.conf.5.head && $(CONFIG_DOC) man && \
+	  cat $(srcdir)/man/rpd.conf.5.log && t/tool/vars-doc$(EXEEXT) && cat $(srcdir)/man/rpd.conf.5.tail; } > $@.tmp && mv $@.tmp $@
