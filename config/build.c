@@ -275,7 +275,7 @@ static int collect_routes(struct conf_load *x, struct pending_list *own, struct 
         if (r->k.return_.status && r->k.metrics)
             conf_load_error(x, s->pos, "[route " SLICE_FMT "] has both return and metrics",
                             SLICE_ARG(s->name));
-        if (h && !r->upstream && !r->k.return_.status && !r->k.metrics)
+        if (h && !x->bad_upstream && !r->upstream && !r->k.return_.status && !r->k.metrics)
             conf_load_error(
                 x, s->pos,
                 "[route " SLICE_FMT
@@ -307,7 +307,7 @@ static int copy_star(struct conf_load *x, struct conf_host *h, const struct pend
     x->muted = false;
     r->host = h;
     r->origin = from->origin;
-    if (!r->upstream && !r->k.return_.status && !r->k.metrics)
+    if (!x->bad_upstream && !r->upstream && !r->k.return_.status && !r->k.metrics)
         conf_load_error(x, p->sect->pos,
                         "[route " SLICE_FMT "] has no upstream in [host " SLICE_FMT
                         "]; give it an upstream, return or metrics",

@@ -276,7 +276,7 @@ int conf_check(struct conf_load *x)
     check_conn(x, &c->defaults_conn, c->defaults_origin, (struct conf_pos){x->file[0].path, 0, 0});
     for (size_t i = 0; i < c->nlisten && x->d->errors == before; i++)
         check_conn(x, &c->listen[i]->conn, c->listen[i]->origin, c->listen[i]->pos);
-    for (size_t i = 0; i < c->nhost; i++)
+    for (size_t i = 0; i < c->nhost && !x->bad_upstream; i++)
         if (!c->host[i]->upstream && c->host[i]->nroute == 0)
             conf_load_warn(
                 x, c->host[i]->pos,

@@ -154,7 +154,7 @@ void conf_near_init(struct conf_near *n, struct slice want)
 {
     /* A third of the letters may be wrong, three at most. */
     unsigned most = (unsigned)(want.n / 3 < 3 ? want.n / 3 : 3);
-    *n = (struct conf_near){.want = want, .distance = (most ? most : 1) + 1};
+    *n = (struct conf_near){.want = want, .distance = (most || want.n < 2 ? most : 1) + 1};
 }
 
 void conf_near_try(struct conf_near *n, struct slice candidate)

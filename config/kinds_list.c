@@ -468,6 +468,8 @@ static void item_listenrefs(const void *v, size_t i, struct buf *out)
 static bool parse_upref(struct conf_load *x, const struct conf_entry *e, void *dst)
 {
     struct conf_upstream *o = NULL;
+    bool bad_before = x->bad_upstream;
+    x->bad_upstream = true;
     if (e->nword > 1) {
         conf_load_error(x, conf_load_word_pos(e, &e->word[1]),
                         "`upstream` takes one name; requests cannot be split between upstreams");
@@ -479,6 +481,7 @@ static bool parse_upref(struct conf_load *x, const struct conf_entry *e, void *d
         if (!o)
             return false;
     }
+    x->bad_upstream = bad_before;
     memcpy(dst, &o, sizeof o);
     return true;
 }

@@ -23,3 +23,18 @@ noinst_PROGRAMS += config/config-doc
 config_config_doc_SOURCES = config/config-doc.c
 config_config_doc_LDADD = $(LIBS_CONFIG) $(EXT_LIBS)
 CONFIG_DOC = config/config-doc$(EXEEXT)
+
+CONFIG_TESTS = t/unit/config_ini_test t/unit/config_value_test t/unit/config_load_test \
+	t/unit/config_dump_test
+check_PROGRAMS += $(CONFIG_TESTS)
+UNIT_TESTS += $(CONFIG_TESTS)
+CONFIG_TEST_LIBS = $(LIBS_CONFIG) $(EXT_LIBS)
+t_unit_config_ini_test_SOURCES = t/unit/config_ini_test.c t/unit/config_fixture.h t/unit/tap.h
+t_unit_config_ini_test_LDADD = $(CONFIG_TEST_LIBS)
+t_unit_config_value_test_SOURCES = t/unit/config_value_test.c t/unit/config_fixture.h t/unit/tap.h
+t_unit_config_value_test_LDADD = $(CONFIG_TEST_LIBS)
+t_unit_config_load_test_SOURCES = t/unit/config_load_test.c t/unit/config_fixture.h t/unit/tap.h
+t_unit_config_load_test_LDADD = $(CONFIG_TEST_LIBS)
+t_unit_config_dump_test_SOURCES = t/unit/config_dump_test.c t/unit/config_fixture.h t/unit/tap.h
+t_unit_config_dump_test_LDADD = $(CONFIG_TEST_LIBS)
+EXTRA_DIST += t/etc/three-sites.conf

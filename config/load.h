@@ -14,8 +14,8 @@ struct conf_entry {
     uint32_t value_line, value_col;
     struct conf_word *word;
     size_t nword; /* 0: the value was refused */
-    bool append; /* += */
-    bool first;  /* of its key in the section */
+    bool append;  /* += */
+    bool first;   /* of its key in the section */
     struct conf_entry *next;
 };
 struct conf_section {
@@ -78,7 +78,8 @@ struct conf_load {
     struct conf_section *defaults, *global;
     /* Objects by name */
     struct map logs, upstreams, listens, hosts;
-    bool muted; /* values that were reported already are parsed once more */
+    bool bad_upstream; /* a reference was refused: what lacks one is not told in addition */
+    bool muted;        /* values that were reported already are parsed once more */
     struct conf_builtin *builtin;
 };
 

@@ -66,7 +66,8 @@ static void test_forms(void)
     READS("; c\n# d\n  ; e\nx = 1", "(4:1 x 4:5 <1>)", "comment lines");
     READS("x = 1 ; c\ny = a;b #c", "(1:1 x 1:5 <1>)(2:1 y 2:5 <a;b #c>)", "comments behind values");
     READS("x = \"a ; b\" ; c", "(1:1 x 1:5 <\"a ; b\">)", "semicolon in double quotes");
-    READS("x = 'a ; b' o=\"; \" ; c", "(1:1 x 1:5 <'a ; b' o=\"; \">)", "semicolon in other quotes");
+    READS("x = 'a ; b' o=\"; \" ; c", "(1:1 x 1:5 <'a ; b' o=\"; \">)",
+          "semicolon in other quotes");
     READS("x = \"a \\\" ; b\" ; c", "(1:1 x 1:5 <\"a \\\" ; b\">)", "escaped quote");
     READS("x = it's ; c", "(1:1 x 1:5 <it's>)", "apostrophe inside of a word");
     READS("x = [a:b]=c:d", "(1:1 x 1:5 <[a:b]=c:d>)", "value with separators");
@@ -103,7 +104,8 @@ static void test_continuation(void)
 static void test_bytes(void)
 {
     READS("x = a\0b\ny = 1", "!1:6 NUL byte in the file!(2:1 y 2:5 <1>)", "NUL byte");
-    READS("x = a\x01\ny = 1", "!1:6 control byte in the file!(2:1 y 2:5 <1>)", "the reader's own marks");
+    READS("x = a\x01\ny = 1", "!1:6 control byte in the file!(2:1 y 2:5 <1>)",
+          "the reader's own marks");
     READS("x = a\rb\ny = 1", "!1:6 control byte in the file!(2:1 y 2:5 <1>)", "bare CR");
     READS("x = a\x7f", "!1:6 control byte in the file!", "DEL");
     READS("x = a\n \x02\n b", "!2:2 control byte in the file!(1:1 x 1:5 <a b>){2=3:2}",
@@ -111,7 +113,8 @@ static void test_bytes(void)
     READS("x = \xc3\xa4\xff", "(1:1 x 1:5 <\xc3\xa4\xff>)", "bytes beyond ASCII pass");
 }
 
-/* Values far longer than inih's line, with blanks and semicolons at every place where it could be cut. */
+/* Values far longer than inih's line, with blanks and semicolons at every place where it could be
+ * cut. */
 static void test_long(void)
 {
     for (size_t n = 150; n < 460; n += 7) {
@@ -186,7 +189,8 @@ static void test_stop(void)
 /* Every beginning of a text is read without harm. */
 static void test_splits(void)
 {
-    static const char text[] = "\xef\xbb\xbf[s] ; c\r\nx += \"a ; \\\" b\"\n  'c ;\n ' ; d\n[t]\ny=\n";
+    static const char text[] =
+        "\xef\xbb\xbf[s] ; c\r\nx += \"a ; \\\" b\"\n  'c ;\n ' ; d\n[t]\ny=\n";
     for (size_t n = 0; n < sizeof text; n++) {
         char *copy = malloc(n ? n : 1);
         struct record r = {0};

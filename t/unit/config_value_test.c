@@ -55,18 +55,19 @@ static void test_bad_scalars(void)
     BAD("[global]\nworkers = 0", "t.conf:2:11: error: `workers` must be between 1 and 250\n"
                                  "    workers = 0\n"
                                  "              ^\n");
-    BAD("[global]\nworkers = many", "t.conf:2:11: error: `workers`: `many` is not a number or auto\n"
-                                    "    workers = many\n"
-                                    "              ^\n");
+    BAD("[global]\nworkers = many",
+        "t.conf:2:11: error: `workers`: `many` is not a number or auto\n"
+        "    workers = many\n"
+        "              ^\n");
     BAD("[global]\ncpu_affinity = on",
         "t.conf:2:16: error: `cpu_affinity`: `on` is not auto or off\n"
         "    cpu_affinity = on\n"
         "                   ^\n");
-    BAD("[global]\nlog_level = notise",
-        "t.conf:2:13: error: `log_level`: `notise` is not alert, error, warn, notice, info or debug; "
-        "did you mean `notice`?\n"
-        "    log_level = notise\n"
-        "                ^\n");
+    BAD("[global]\nlog_level = notise", "t.conf:2:13: error: `log_level`: `notise` is not alert, "
+                                        "error, warn, notice, info or debug; "
+                                        "did you mean `notice`?\n"
+                                        "    log_level = notise\n"
+                                        "                ^\n");
     BAD("[global]\ndrain_timeout = 30",
         "t.conf:2:17: error: `drain_timeout`: `30` is not a duration (250ms, 30s, 5m, 1h, 7d)\n"
         "    drain_timeout = 30\n"
@@ -149,8 +150,8 @@ static void test_words(void)
         "    file = /${RPD_TEST_B}\n"
         "            ^\n");
     BAD("[log a]\nfile = ${RPD", "t.conf:2:8: error: `}` is missing after `${`\n"
-                                  "    file = ${RPD\n"
-                                  "           ^\n");
+                                 "    file = ${RPD\n"
+                                 "           ^\n");
     (void)setenv("RPD_TEST_B", "a\nb", 1);
     BAD("[log a]\nfile = /${RPD_TEST_B}",
         "t.conf:2:9: error: control byte in the environment variable's value\n"
@@ -162,11 +163,11 @@ static void test_words(void)
     BAD("[log a]\nfile = \"/a\"b", "t.conf:2:12: error: a blank is missing after the quote\n"
                                    "    file = \"/a\"b\n"
                                    "               ^\n");
-    BAD("[log a]\nfile = /a # c",
-        "t.conf:2:11: error: a comment at the end of a line begins with `;`; quote the word if it is "
-        "no comment\n"
-        "    file = /a # c\n"
-        "              ^\n");
+    BAD("[log a]\nfile = /a # c", "t.conf:2:11: error: a comment at the end of a line begins with "
+                                  "`;`; quote the word if it is "
+                                  "no comment\n"
+                                  "    file = /a # c\n"
+                                  "              ^\n");
     BAD("[global]\n\ttrusted_proxies =\t10.0.0.0/8\n\t\t\xc3\xa4 x",
         "t.conf:3:3: error: `trusted_proxies`: `\xc3\xa4` is not an address range (10.0.0.0/8, "
         "2001:db8::/32, unix); bits behind the prefix must be zero\n"
@@ -178,20 +179,19 @@ static void test_lists(void)
 {
     struct fixture f;
     fixture_text(
-        &f,
-        SLICE("[global]\ntrusted_proxies = 10.0.0.0/8 ::1\ntrusted_proxies = unix\n"
-              "nameservers = 1.1.1.1 [::1]:53\n"
-              "[defaults]\nupgrade = off\nretry = 3 on connect 502\n"
-              "[listen l]\naddress = :80 [::1]:81\naddress = unix:/run/l.sock\n"
-              "proxy_protocol = from 10.0.0.0/24 ::1\n"
-              "[upstream u]\nserver = 10.0.0.1:80 weight=3 max_conns=5\nmax_conns = 77\n"
-              "server = App-1.Example.org:81 backup resolve=30s\nserver = unix:/run/app down\n"
-              "server = [::1]:82\n"
-              "[host h]\nnames = Www.Example.ORG. *.Example.org ~^A$ [::1]\nupstream = u\n"
-              "[route h/r]\npath = /a /b/* ~^/C\npath = /*\nmethod = GET HEAD\n"
-              "[route h/s]\npath = /s\nreturn = 404 \"go; away\"\n"
-              "[route h/t]\npath = /t\nreturn = 308 https://%{host}%{uri}\n"
-              "[route h/u]\npath = /u\nmetrics = on\naccess_log = off\nretry = off\n"));
+        &f, SLICE("[global]\ntrusted_proxies = 10.0.0.0/8 ::1\ntrusted_proxies = unix\n"
+                  "nameservers = 1.1.1.1 [::1]:53\n"
+                  "[defaults]\nupgrade = off\nretry = 3 on connect 502\n"
+                  "[listen l]\naddress = :80 [::1]:81\naddress = unix:/run/l.sock\n"
+                  "proxy_protocol = from 10.0.0.0/24 ::1\n"
+                  "[upstream u]\nserver = 10.0.0.1:80 weight=3 max_conns=5\nmax_conns = 77\n"
+                  "server = App-1.Example.org:81 backup resolve=30s\nserver = unix:/run/app down\n"
+                  "server = [::1]:82\n"
+                  "[host h]\nnames = Www.Example.ORG. *.Example.org ~^A$ [::1]\nupstream = u\n"
+                  "[route h/r]\npath = /a /b/* ~^/C\npath = /*\nmethod = GET HEAD\n"
+                  "[route h/s]\npath = /s\nreturn = 404 \"go; away\"\n"
+                  "[route h/t]\npath = /t\nreturn = 308 https://%{host}%{uri}\n"
+                  "[route h/u]\npath = /u\nmetrics = on\naccess_log = off\nretry = off\n"));
     if (!tap_ok(f.c != NULL, "lists load")) {
         tap_is_str(buf_slice(&f.out), "", "diagnostics");
         fixture_end(&f);
@@ -317,16 +317,16 @@ static void test_bad_lists(void)
         "expression)\n"
         "    path = a\n"
         "           ^\n");
-    BAD("[route h/r]\npath = /a*",
-        "t.conf:2:8: error: `path`: `/a*` has a `*` that does not follow the last `/`; prefixes are "
-        "written /prefix/*\n"
-        "    path = /a*\n"
-        "           ^\n");
-    BAD("[route h/r]\npath = /a/../b",
-        "t.conf:2:8: error: `path`: `/a/../b` has a dot segment; paths are compared after these are "
-        "resolved\n"
-        "    path = /a/../b\n"
-        "           ^\n");
+    BAD("[route h/r]\npath = /a*", "t.conf:2:8: error: `path`: `/a*` has a `*` that does not "
+                                   "follow the last `/`; prefixes are "
+                                   "written /prefix/*\n"
+                                   "    path = /a*\n"
+                                   "           ^\n");
+    BAD("[route h/r]\npath = /a/../b", "t.conf:2:8: error: `path`: `/a/../b` has a dot segment; "
+                                       "paths are compared after these are "
+                                       "resolved\n"
+                                       "    path = /a/../b\n"
+                                       "           ^\n");
     BAD("[route h/r]\npath = /\nreturn = 301",
         "t.conf:3:10: error: `return`: `301` is a redirect and needs a URL behind it\n"
         "    return = 301\n"
@@ -336,9 +336,10 @@ static void test_bad_lists(void)
         "%{query} %{scheme} %{uri}\n"
         "    return = 302 /%{hots}\n"
         "                 ^\n");
-    BAD("[route h/r]\npath = /\nmethod = G/T", "t.conf:3:10: error: `method`: `G/T` is not a method\n"
-                                               "    method = G/T\n"
-                                               "             ^\n");
+    BAD("[route h/r]\npath = /\nmethod = G/T",
+        "t.conf:3:10: error: `method`: `G/T` is not a method\n"
+        "    method = G/T\n"
+        "             ^\n");
     BAD("[log l]\nfile = /l\nstatus = 4x",
         "t.conf:3:10: error: `status`: `4x` is not a status (404) or a class (5xx)\n"
         "    status = 4x\n"
@@ -359,20 +360,21 @@ static void test_bad_lists(void)
          "    address = 127.0.0.1:0\n"
          "              ^\n",
          "port 0");
-    says("[listen l]\naddress = "
-         "unix:/"
-         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-         "aaaaaaaaaaaaaaaaaaaa\n" UPSTREAM HOST,
-         "t.conf:2:11: error: `address`: "
-         "`unix:/"
-         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-         "aaaaaaaaaaaaaaaaaaaa` is too long for a unix socket (107 bytes)\n"
-         "    address = "
-         "unix:/"
-         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-         "aaaaaaaaaaaaaa...\n"
-         "              ^\n",
-         "a unix path too long");
+    says(
+        "[listen l]\naddress = "
+        "unix:/"
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+        "aaaaaaaaaaaaaaaaaaaa\n" UPSTREAM HOST,
+        "t.conf:2:11: error: `address`: "
+        "`unix:/"
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+        "aaaaaaaaaaaaaaaaaaaa` is too long for a unix socket (107 bytes)\n"
+        "    address = "
+        "unix:/"
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+        "aaaaaaaaaaaaaa...\n"
+        "              ^\n",
+        "a unix path too long");
 }
 
 int main(void)

@@ -1,0 +1,538 @@
+/* Loading: sections, inheritance, routes and their order, checks across sections, includes, quick
+ * start. */
+#include "base/hash.h"
+#include "t/unit/config_fixture.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static void test_sections(void)
+{
+    says(REST "[hots x]\nnames = y\n",
+         "t.conf:8:1: error: unknown section [hots]; did you mean [host]?\n    [hots x]\n    ^\n",
+         "unknown section");
+    says(REST "[cache main]\nsize = 1g\n",
+         "t.conf:8:1: error: unknown section [cache]; there are global, defaults, listen, host, "
+         "route, "
+         "upstream and log\n    [cache main]\n    ^\n",
+         "section of a later version");
+    says(REST "[global x]\n", "t.conf:8:1: error: [global] has no name\n    [global x]\n    ^\n",
+         "name of [global]");
+    says(REST "[host]\nnames = y\n",
+         "t.conf:8:1: error: the name is missing: [host NAME]\n    [host]\n    ^\n", "no name");
+    says(REST "[host a b]\n",
+         "t.conf:8:1: error: bad name `a b`: letters, digits, `_`, `.`, `*` and `-`, 59 at most\n"
+         "    [host a b]\n    ^\n",
+         "bad name");
+    says(REST "[route h]\n",
+         "t.conf:8:1: error: a route is written [route HOST/NAME], or [route */NAME] for every "
+         "host\n"
+         "    [route h]\n    ^\n",
+         "route without host");
+    says(REST "[log off]\n", "t.conf:8:1: error: `off` cannot be a name\n    [log off]\n    ^\n",
+         "off as a name");
+    says(REST "[host h]\nnames = z\nnmaes = z\n",
+         "t.conf:8:1: error: section [host h] is given twice; the first one is at t.conf:5\n"
+         "    [host h]\n    ^\n"
+         "t.conf:10:1: error: unknown key `nmaes` in [host]; did you mean `names`?\n"
+         "    nmaes = z\n    ^\n",
+         "a section twice");
+    says("[global]\n[global]\n" REST,
+         "t.conf:2:1: error: section [global] is given twice; the first one is at t.conf:1\n"
+         "    [global]\n    ^\n",
+         "[global] twice");
+}
+
+static void test_keys(void)
+{
+    says("[defaults]\nconect_timeout = 1s\n" REST,
+         "t.conf:2:1: error: unknown key `conect_timeout` in [defaults]; did you mean "
+         "`connect_timeout`?\n    conect_timeout = 1s\n    ^\n",
+         "unknown key");
+    says("[global]\nbalance = ip_hash\n" REST,
+         "t.conf:2:1: error: unknown key `balance` in [global]; it belongs in [upstream NAME]\n"
+         "    balance = ip_hash\n    ^\n",
+         "a key of another section");
+    says(
+        "[global]\nbalanse = ip_hash\n" REST,
+        "t.conf:2:1: error: unknown key `balanse` in [global]; did you mean `balance` of [upstream "
+        "NAME]?\n    balanse = ip_hash\n    ^\n",
+        "nearly a key of another section");
+    says("[global]\ncompress = on\n" REST,
+         "t.conf:2:1: error: unknown key `compress` in [global]\n    compress = on\n    ^\n",
+         "a key of a later version");
+    says("[global]\nworkers = 1\nuser = 1\nworkers = 2\n" REST,
+         "t.conf:4:1: error: `workers` is given twice; the first time at t.conf:2\n"
+         "    workers = 2\n    ^\n",
+         "a key twice");
+    says(LISTEN UPSTREAM "[host h]\nupstream = u\n",
+         "t.conf:5:1: error: [host h] needs `names`\n    [host h]\n    ^\n", "a required key");
+    says(LISTEN UPSTREAM "[host h]\nnames = off\nupstream = u\n",
+         "t.conf:5:1: error: [host h] needs `names`\n    [host h]\n    ^\n", "a required key off");
+    says("[defaults]\naccess_log = off\naccess_log = x\n[log x]\nfile = /x\n" REST, "",
+         "a list may go on behind off");
+    says("[log x]\nfile = /x\n[defaults]\naccess_log = x\naccess_log = off\n" REST,
+         "t.conf:5:14: error: `off` clears `access_log` and stands alone\n"
+         "    access_log = off\n                 ^\n",
+         "off behind other values");
+}
+
+static void test_references(void)
+{
+    says(LISTEN UPSTREAM "[host h]\nnames = *\nupstream = vaa\n[upstream vva]\nserver = a:1\n",
+         "t.conf:7:12: error: there is no [upstream vaa]; did you mean `vva`?\n"
+         "    upstream = vaa\n               ^\n",
+         "upstream");
+    says(REST "[route g/x]\npath = /x\n",
+         "t.conf:8:1: error: there is no [host g]\n    [route g/x]\n    ^\n", "host of a route");
+    says(LISTEN UPSTREAM "[host h]\nnames = *\nupstream = u\nlisten = ll\n",
+         "t.conf:8:10: error: there is no [listen ll]; did you mean `l`?\n"
+         "    listen = ll\n             ^\n",
+         "listener");
+    says(LISTEN UPSTREAM "[host h]\nnames = *\nupstream = u 95%\n",
+         "t.conf:7:14: error: `upstream` takes one name; requests cannot be split between "
+         "upstreams\n"
+         "    upstream = u 95%\n                 ^\n",
+         "split");
+    says(LISTEN "[host h]\nnames = *\n[route h/r]\npath = /x\n",
+         "t.conf:5:1: error: [route h/r] has no upstream, and neither has its host; or give it "
+         "return "
+         "or metrics\n    [route h/r]\n    ^\n",
+         "route that goes nowhere");
+    says(LISTEN "[host h]\nnames = *\n[route */r]\npath = /x\n",
+         "t.conf:5:1: error: [route */r] has no upstream in [host h]; give it an upstream, return "
+         "or "
+         "metrics\n    [route */r]\n    ^\n",
+         "route of all hosts that goes nowhere");
+    says(LISTEN "[host h]\nnames = *\n",
+         "t.conf:3:1: warning: [host h] has neither an upstream nor routes: every request is "
+         "answered "
+         "with 404\n    [host h]\n    ^\n",
+         "host that goes nowhere");
+    says(REST "[route h/r]\npath = /x\nreturn = 200\nmetrics = on\n",
+         "t.conf:8:1: error: [route h/r] has both return and metrics\n    [route h/r]\n    ^\n",
+         "two answers");
+}
+
+static void test_unique(void)
+{
+    says(REST "[host i]\nnames = A.example a.example.\nupstream = u\n",
+         "t.conf:9:19: error: name `a.example` is given twice\n"
+         "    names = A.example a.example.\n                      ^\n",
+         "a name twice");
+    says(REST "[host i]\nnames = *\nupstream = u\nlisten = l\n",
+         "t.conf:9:9: error: name `*` belongs to [host h] (t.conf:6) already, on listener l\n"
+         "    names = *\n            ^\n",
+         "a name of a host on all listeners");
+    says(LISTEN "[listen m]\naddress = :81\n" UPSTREAM
+                "[host a]\nnames = x\nlisten = l\nupstream = u\n[host b]\nnames = x\nlisten = m\n"
+                "upstream = u\n",
+         "", "the same name on different listeners");
+    says(LISTEN "[listen m]\naddress = :81\n" UPSTREAM
+                "[host a]\nnames = x\nlisten = l\nupstream = u\n[host b]\nnames = x\nlisten = m l\n"
+                "upstream = u\n",
+         "t.conf:12:9: error: name `x` belongs to [host a] (t.conf:8) already, on listener l\n"
+         "    names = x\n            ^\n",
+         "the same name on one of two listeners");
+    says(LISTEN UPSTREAM "[host a]\nnames = x\nlisten = l\nupstream = u\n[host b]\nnames = x\n"
+                         "upstream = u\n",
+         "t.conf:10:9: error: name `x` belongs to [host a] (t.conf:6) already\n"
+         "    names = x\n            ^\n",
+         "a name of a host on one listener");
+    says(REST "[listen m]\naddress = 127.0.0.1:80\n",
+         "t.conf:9:11: error: address 127.0.0.1:80 is given twice; the first time at t.conf:2\n"
+         "    address = 127.0.0.1:80\n              ^\n",
+         "an address twice");
+    says(REST "[listen m]\naddress = :80 [::]:80\n",
+         "t.conf:2:11: warning: 127.0.0.1:80 takes its part of what 0.0.0.0:80 (t.conf:9) would "
+         "receive\n    address = 127.0.0.1:80\n              ^\n",
+         "an address below a wildcard");
+    says(LISTEN HOST "[upstream u]\nserver = a:1\nserver = a:1 down\n",
+         "t.conf:8:10: error: server a:1 is given twice in [upstream u]; the first time at "
+         "t.conf:7\n"
+         "    server = a:1 down\n             ^\n",
+         "a server twice");
+    says(LISTEN HOST "[upstream u]\nserver = a:1 down\n",
+         "t.conf:6:1: error: every server of [upstream u] is down\n    [upstream u]\n    ^\n",
+         "all down");
+    says(
+        REST "[route h/a]\npath = /x /y/*\nmethod = GET HEAD\n[route h/b]\nmethod = HEAD GET\n"
+             "path = /y/* /x\n",
+        "t.conf:13:8: error: path `/y/*` of [route h/b] is also in [route h/a] (t.conf:8), with "
+        "the "
+        "same methods and priority\n    path = /y/* /x\n           ^\n"
+        "t.conf:13:13: error: path `/x` of [route h/b] is also in [route h/a] (t.conf:8), with the "
+        "same methods and priority\n    path = /y/* /x\n                ^\n",
+        "paths twice");
+    says(REST
+         "[route h/a]\npath = /x\n[route h/b]\npath = /x/*\n[route h/c]\npath = /x\npriority = 1\n"
+         "[route h/d]\npath = /x\nmethod = GET\n",
+         "", "paths that are not the same");
+    says(REST "[route h/a]\nreturn = 200\n[route h/b]\nreturn = 201\n",
+         "t.conf:10:1: error: [route h/b] matches what [route h/a] (t.conf:8) matches\n"
+         "    [route h/b]\n    ^\n",
+         "two routes without path");
+}
+
+static void test_global_checks(void)
+{
+    says("[defaults]\nmax_head = 1k\n" REST,
+         "t.conf:2:1: error: max_request_line is larger than max_head\n    max_head = 1k\n    ^\n"
+         "t.conf:2:1: error: max_field is larger than max_head\n    max_head = 1k\n    ^\n",
+         "sizes that contradict");
+    says("[global]\nuser = no-such-user-x\ngroup = no-such-group-x\nerror_log = a/b\n" REST,
+         "t.conf:2:1: warning: there is no user `no-such-user-x` on this machine\n"
+         "    user = no-such-user-x\n    ^\n"
+         "t.conf:3:1: warning: there is no group `no-such-group-x` on this machine\n"
+         "    group = no-such-group-x\n    ^\n"
+         "t.conf:4:1: warning: error_log is relative to the directory that rpd is started in\n"
+         "    error_log = a/b\n    ^\n",
+         "users, groups, paths");
+    says("",
+         "t.conf: error: there is nothing to listen on; write `proxy = http://HOST:PORT`, or "
+         "[listen], "
+         "[host] and [upstream] sections\n",
+         "an empty file");
+    says(LISTEN, "t.conf: warning: there is no [host]: every request is answered with 404\n",
+         "no host");
+}
+
+static void test_inherit(void)
+{
+    struct fixture f;
+    fixture_text(&f, SLICE("[route h/r]\nread_timeout = 4s\naccess_log += c\npath = /x\n"
+                           "[host h]\nnames = h\nread_timeout = 3s\nupstream = v\naccess_log += b\n"
+                           "[host i]\nnames = i\naccess_log = off\n"
+                           "[route i/r]\naccess_log = c\n"
+                           "[host j]\nnames = j\nupstream = off\naccess_log += c\n"
+                           "[route */s]\npath = /s\nread_timeout = 9s\nupstream = u\n"
+                           "[route j/s]\npath = /own\nreturn = 200\n"
+                           "[defaults]\nread_timeout = 2s\nmax_head = 20k\naccess_log = a\n"
+                           "upstream = u\n[listen m]\naddress = :82\nmax_head = 40k\n"
+                           "[log a]\nfile = /a\n[log b]\nfile = /b\n[log c]\nfile = /c\n"
+                           "[log main]\nfile = /m\n"
+                           "[upstream v]\nserver = 127.0.0.1:9\n" LISTEN UPSTREAM));
+    if (!tap_ok(f.c != NULL, "inheritance loads")) {
+        tap_is_str(buf_slice(&f.out), "", "diagnostics");
+        fixture_end(&f);
+        return;
+    }
+    const struct conf_host *h = f.c->host[0], *i = f.c->host[1], *j = f.c->host[2];
+    tap_is_int((long long)h->scope.read_timeout, 3000, "host over defaults");
+    tap_is_int((long long)h->route[1]->scope.read_timeout, 9000, "route of all hosts over host");
+    tap_is_str(h->route[0]->name, "r", "file order between two exact paths: own route");
+    tap_is_int((long long)h->route[0]->scope.read_timeout, 4000, "route over host");
+    tap_is_int((long long)i->scope.read_timeout, 2000, "from [defaults]");
+    tap_is_int((long long)h->route[0]->scope.connect_timeout, 3000, "built in");
+    const struct conf_logs *l = &h->route[0]->scope.access_log;
+    tap_ok(l->n == 3 && l->v[0]->name.p[0] == 'a' && l->v[1]->name.p[0] == 'b' &&
+               l->v[2]->name.p[0] == 'c',
+           "lists append over two steps");
+    tap_is_int((long long)h->scope.access_log.n, 2, "and leave the parent's alone");
+    tap_is_int((long long)f.c->defaults.access_log.n, 1, "and [defaults]'");
+    tap_ok(j->scope.access_log.n == 2 && j->scope.access_log.v[1]->name.p[0] == 'c' &&
+               h->scope.access_log.v[1]->name.p[0] == 'b',
+           "siblings do not share");
+    tap_ok(i->scope.access_log.n == 0 && i->scope.access_log.off, "off clears");
+    tap_ok(i->route[1]->scope.access_log.n == 1 && !i->route[1]->scope.access_log.off,
+           "and set again");
+    tap_is_str(h->upstream->name, "v", "a host's upstream");
+    tap_is_str(i->upstream->name, "u", "the upstream of [defaults]");
+    tap_ok(j->upstream == NULL && j->self->upstream == NULL, "no upstream");
+    tap_is_str(h->route[0]->upstream->name, "v", "a route's upstream is its host's");
+    tap_is_str(h->route[1]->upstream->name, "u", "a route's own");
+    tap_ok(j->nroute == 1 && j->route[0]->k.return_.status == 200, "own route of the same name");
+    tap_is_str(h->route[1]->series, "h/s", "series of a route");
+    tap_is_str(h->self->series, "h", "series of a host");
+    tap_ok(h->route[1]->host == h && i->route[1]->host == i, "copies belong to their host");
+    tap_is_int((long long)f.c->listen[0]->conn.max_head, 40 << 10, "listener over defaults");
+    tap_is_int((long long)f.c->listen[1]->conn.max_head, 20 << 10, "listener from defaults");
+    tap_is_int((long long)f.c->nroute, 3 + 2 + 2 + 1, "all routes");
+    bool ids = true;
+    for (size_t n = 0; n < f.c->nroute; n++)
+        ids &= f.c->route[n]->id == n;
+    tap_ok(ids, "ids are indices");
+    fixture_end(&f);
+    fixture_text(&f, SLICE("[log main]\nfile = /x\n" REST));
+    tap_ok(f.c && f.c->host[0]->scope.access_log.n == 1, "the log named main is the default");
+    fixture_end(&f);
+}
+
+static void test_order(void)
+{
+    struct fixture f;
+    fixture_text(&f, SLICE(REST "[route */star]\npath = /exact\nmethod = PUT\n"
+                                "[route h/none]\n[route h/regex]\npath = ~^/e\n"
+                                "[route h/short]\npath = /a/*\n[route h/long]\npath = /z/* /a/b/*\n"
+                                "[route h/exact]\npath = ~x /exact\n"
+                                "[route h/get]\npath = /exact\nmethod = GET\n"
+                                "[route h/high]\npath = ~high\npriority = 5\n"
+                                "[route h/low]\npath = /low\npriority = -5\n"
+                                "[route */hidden]\npath = /low\npriority = -5\n"
+                                "[route */half]\npath = /a/* /half\n"));
+    struct buf b;
+    buf_init(&b, 0);
+    for (size_t i = 0; f.c && i < f.c->host[0]->nroute; i++)
+        buf_printf(&b, SLICE_FMT " ", SLICE_ARG(f.c->host[0]->route[i]->name));
+    tap_is_str(b.n ? buf_slice(&b) : buf_slice(&f.out),
+               "high get star exact half long short regex none low ", "precedence");
+    for (size_t i = 0; f.c && i < f.c->host[0]->nroute; i++)
+        if (slice_eq(f.c->host[0]->route[i]->name, SLICE("half")))
+            tap_is_int((long long)f.c->host[0]->route[i]->k.path.n, 1,
+                       "an own route's path stays its");
+    buf_fini(&b);
+    fixture_end(&f);
+}
+
+static void write_file(const char *dir, const char *name, const char *text)
+{
+    char path[512];
+    (void)snprintf(path, sizeof path, "%s/%s", dir, name);
+    FILE *f = fopen(path, "w");
+    if (!f || fputs(text, f) < 0 || fclose(f) != 0)
+        tap_bail("%s: %s", path, strerror(errno));
+}
+
+/* The diagnostics of a file, with its directory cut off. */
+static void file_says(const char *dir, const char *want, const char *name)
+{
+    char path[512];
+    struct fixture f;
+    struct buf b;
+    (void)snprintf(path, sizeof path, "%s/main.conf", dir);
+    fixture_file(&f, path);
+    buf_init(&b, 0);
+    size_t n = strlen(dir);
+    for (size_t i = 0; i < f.out.n;) {
+        if (f.out.n - i > n && memcmp(f.out.p + i, dir, n) == 0 && f.out.p[i + n] == '/')
+            i += n + 1;
+        buf_chr(&b, f.out.p[i++]);
+    }
+    tap_is_str(b.n ? buf_slice(&b) : SLICE(""), want, "%s", name);
+    tap_ok((f.status == 0) == (f.c != NULL), "%s: a configuration or an error", name);
+    buf_fini(&b);
+    fixture_end(&f);
+}
+
+static void test_files(void)
+{
+    char dir[] = "/tmp/rpd-config-XXXXXX", path[600];
+    struct fixture f;
+    if (!mkdtemp(dir))
+        tap_bail("mkdtemp: %s", strerror(errno));
+    (void)snprintf(path, sizeof path, "%s/sites", dir);
+    (void)mkdir(path, 0700);
+    (void)snprintf(path, sizeof path, "%s/sites/dir.conf", dir);
+    (void)mkdir(path, 0700);
+    write_file(dir, "main.conf",
+               "include = l.conf\n[global]\ninclude = sites/*.conf none/*.conf\n"
+               "workers = 3\n[defaults]\nupstream = u\n");
+    write_file(dir, "l.conf", LISTEN);
+    write_file(dir, "sites/a.conf", "[host a]\nnames = a\nerror_page = 404,5xx ../page.html\n");
+    write_file(dir, "sites/b.conf", "\xef\xbb\xbf" UPSTREAM);
+    write_file(dir, "page.html", "<p>gone");
+    file_says(dir, "", "includes, a glob, a directory that it names, a glob without a match");
+    (void)snprintf(path, sizeof path, "%s/main.conf", dir);
+    fixture_file(&f, path);
+    if (tap_ok(f.c != NULL, "includes load")) {
+        const struct conf_error_pages *p = &f.c->host[0]->scope.error_page;
+        tap_is_int(f.c->workers, 3, "[global] goes on behind an include");
+        tap_is_int((long long)p->n, 1, "an error page");
+        tap_is_str(p->v[0].body, "<p>gone", "its body");
+        tap_is_str(p->v[0].type, "text/html", "its type");
+        tap_ok(p->v[0].nstatus == 1 && p->v[0].status[0] == 404 && p->v[0].class5 &&
+                   !p->v[0].class4,
+               "its statuses");
+        tap_is_str(f.c->path, path, "the main file");
+    }
+    fixture_end(&f);
+
+    write_file(dir, "sites/a.conf", "proxy = x:1\nworkers = 1\n[global]\nuser = 1\n");
+    write_file(dir, "sites/b.conf", "[host a]\nnames = x\ninclude = c\n");
+    file_says(
+        dir,
+        "main.conf:6:12: error: there is no [upstream u]\n    upstream = u\n               ^\n"
+        "sites/a.conf:1:1: error: key `proxy` before any section\n    proxy = x:1\n    ^\n"
+        "sites/a.conf:2:1: error: key `workers` before any section; it belongs in [global]\n"
+        "    workers = 1\n    ^\n"
+        "sites/a.conf:3:1: error: section [global] is given twice; the first one is at "
+        "main.conf:2\n    [global]\n    ^\n"
+        "sites/b.conf:3:1: error: include may stand before any section and in [global] only\n"
+        "    include = c\n    ^\n",
+        "positions in included files");
+
+    write_file(dir, "main.conf", "include = a.conf\n" REST);
+    write_file(dir, "a.conf", "include = b.conf\n");
+    write_file(dir, "b.conf", "include = a.conf b.conf main.conf none.conf\n");
+    file_says(dir,
+              "b.conf:1:1: error: a.conf is included already at main.conf:1\n"
+              "    include = a.conf b.conf main.conf none.conf\n    ^\n"
+              "b.conf:1:1: error: b.conf is included already at a.conf:1\n"
+              "    include = a.conf b.conf main.conf none.conf\n    ^\n"
+              "b.conf:1:1: error: main.conf includes itself\n"
+              "    include = a.conf b.conf main.conf none.conf\n    ^\n"
+              "b.conf:1:1: error: cannot read none.conf: No such file or directory\n"
+              "    include = a.conf b.conf main.conf none.conf\n    ^\n",
+              "cycles");
+    for (int i = 0; i < 9; i++) {
+        char name[32], text[64];
+        (void)snprintf(name, sizeof name, "d%d.conf", i);
+        (void)snprintf(text, sizeof text, "include = d%d.conf\n", i + 1);
+        write_file(dir, name, text);
+    }
+    write_file(dir, "d9.conf", "");
+    write_file(dir, "main.conf", "include = d0.conf\n" REST);
+    file_says(dir,
+              "d7.conf:1:1: error: includes are nested deeper than 8\n"
+              "    include = d8.conf\n    ^\n",
+              "depth");
+    write_file(dir, "main.conf",
+               "[defaults]\nerror_page = 404 none.html\nerror_page = 4 x\n"
+               "error_page = 404\n" REST);
+    file_says(
+        dir,
+        "main.conf:2:18: error: cannot read none.html: No such file or directory\n"
+        "    error_page = 404 none.html\n                     ^\n"
+        "main.conf:3:14: error: `error_page`: `4` is not a list of statuses (404,410 or 5xx)\n"
+        "    error_page = 4 x\n                 ^\n"
+        "main.conf:4:14: error: `error_page` is STATUS[,STATUS] FILE\n"
+        "    error_page = 404\n                 ^\n",
+        "error pages");
+    (void)snprintf(path, sizeof path, "rm -rf '%s'", dir);
+    if (system(path) != 0)
+        tap_bail("cannot remove %s", dir);
+    file_says(dir, "main.conf: error: cannot read main.conf: No such file or directory\n",
+              "no main file");
+    says("include = /etc/passwd\n" REST,
+         "t.conf:1:1: error: include needs a configuration file, not a text\n"
+         "    include = /etc/passwd\n    ^\n",
+         "a text includes nothing");
+    says("[defaults]\nerror_page = 404 /etc/passwd\n" REST,
+         "t.conf:2:18: error: error pages need a configuration file, not a text\n"
+         "    error_page = 404 /etc/passwd\n                     ^\n",
+         "a text reads nothing");
+}
+
+static void test_quick(void)
+{
+    struct fixture f;
+    struct buf b;
+    fixture_text(&f, SLICE("proxy = http://127.0.0.1:3000/\n[log main]\nfile = /x\n"));
+    if (tap_ok(f.c != NULL, "quick start loads")) {
+        tap_is_str(f.c->listen[0]->k.address.v[0].text, "127.0.0.1:8080", "default address");
+        tap_is_str(f.c->upstream[0]->k.server.v[0].name, "127.0.0.1:3000", "server");
+        tap_ok(f.c->host[0]->k.names.v[0].kind == CONF_NAME_ANY, "catch-all");
+        tap_ok(f.c->host[0]->upstream == f.c->upstream[0], "upstream");
+    }
+    uint64_t hash = f.c ? f.c->hash : 0;
+    fixture_end(&f);
+    buf_init(&b, 0);
+    tap_is_int(config_quick(SLICE(""), SLICE("http://127.0.0.1:3000"), &b), 0, "config_quick");
+    buf_str(&b, "[log main]\nfile = /x\n");
+    fixture_text(&f, buf_slice(&b));
+    tap_ok(f.c && f.c->hash == hash, "the command line says the same");
+    fixture_end(&f);
+    static const struct {
+        const char *to, *want;
+    } quick[] = {{"http://[::1]", "[::1]:80"},
+                 {"http://app", "app:80"},
+                 {"app:81", "app:81"},
+                 {"unix:/run/app.sock", "unix:/run/app.sock"}};
+    for (size_t i = 0; i < sizeof quick / sizeof quick[0]; i++) {
+        buf_clear(&b);
+        tap_is_int(config_quick(SLICE(":9"), slice_str(quick[i].to), &b), 0, "%s", quick[i].to);
+        fixture_text(&f, buf_slice(&b));
+        if (tap_ok(f.c != NULL, "%s loads", quick[i].to)) {
+            tap_is_str(f.c->upstream[0]->k.server.v[0].name, quick[i].want, "%s server",
+                       quick[i].to);
+            tap_is_str(f.c->listen[0]->k.address.v[0].text, "0.0.0.0:9", "address");
+        }
+        fixture_end(&f);
+    }
+    static const char *const wrong[] = {"https://app", "http://app/x", "app:80/x", "http://", ""};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        buf_clear(&b);
+        tap_is_int(config_quick(SLICE(""), slice_str(wrong[i]), &b), -ERR_INVAL, "refused: %s",
+                   wrong[i]);
+        tap_ok(b.n > 0 && b.p[0] != '[', "with a reason");
+    }
+    buf_fini(&b);
+    says("proxy = https://a\n",
+         "t.conf:1:9: error: `proxy`: https:// needs TLS to servers, which this version does not "
+         "have; "
+         "use http://\n    proxy = https://a\n            ^\n",
+         "https");
+    says("proxy = a:1\nproxy = b:1\n",
+         "t.conf:2:1: error: `proxy` is given twice; the first time in line 1\n"
+         "    proxy = b:1\n    ^\n",
+         "proxy twice");
+    says("proxy = a:1 b:1\n",
+         "t.conf:1:13: error: `proxy` takes one URL\n"
+         "    proxy = a:1 b:1\n                ^\n",
+         "two URLs");
+    says("listen = :1\n",
+         "t.conf:1:1: error: `listen` needs `proxy = http://HOST:PORT` beside it\n"
+         "    listen = :1\n    ^\n",
+         "listen alone");
+    says("proxy = a:1\n" HOST,
+         "t.conf:2:1: error: [host] cannot be combined with `proxy =` before the first section "
+         "(line "
+         "1)\n    [host h]\n    ^\n"
+         "t.conf:4:12: error: there is no [upstream u]\n    upstream = u\n               ^\n",
+         "together with sections");
+    says("proxy = a\n",
+         "t.conf:1:9: error: `server`: `a` lacks a port (HOST:PORT)\n"
+         "    proxy = a\n            ^\n",
+         "no port");
+    says("prxy = a\n",
+         "t.conf:1:1: error: key `prxy` before any section; only proxy, listen and include may "
+         "stand "
+         "here\n    prxy = a\n    ^\n",
+         "another key");
+}
+
+static void test_many_diagnostics(void)
+{
+    struct fixture f;
+    struct buf b;
+    buf_init(&b, 0);
+    for (int i = 0; i < 1500; i++)
+        buf_str(&b, "x\n");
+    fixture_text(&f, buf_slice(&b));
+    tap_ok(f.c == NULL && f.diags.errors == 1500, "all are counted");
+    tap_ok(slice_ends(buf_slice(&f.out), SLICE("\n... and 1400 more\n")), "a hundred are printed");
+    fixture_end(&f);
+    buf_fini(&b);
+}
+
+static void test_example(void)
+{
+    char path[512];
+    struct fixture f;
+    const char *src = getenv("RPD_SRCDIR");
+    if (!src)
+        src = getenv("srcdir");
+    (void)snprintf(path, sizeof path, "%s/t/etc/three-sites.conf", src ? src : ".");
+    fixture_file(&f, path);
+    tap_is_str(f.out.n ? buf_slice(&f.out) : SLICE(""), "", "the three sites load");
+    tap_ok(f.c && f.c->nhost == 3 && f.c->nroute == 3 + 3 + 2 + 2 + 3, "hosts and routes");
+    fixture_end(&f);
+}
+
+int main(void)
+{
+    test_sections();
+    test_keys();
+    test_references();
+    test_unique();
+    test_global_checks();
+    test_inherit();
+    test_order();
+    test_files();
+    test_quick();
+    test_many_diagnostics();
+    test_example();
+    return tap_done();
+}
