@@ -4,7 +4,7 @@
 #define CONFIG_KINDS_H
 
 /* Flags of a key. */
-#define F_LIST     1u /* may repeat in a section; `+=` appends to the inherited list; `off` clears */
+#define F_LIST     1u /* may repeat in a section; `+=` adds to the inherited list; `off` clears */
 #define F_REQUIRED 2u /* its section is an error without it */
 #define F_RESTART  4u /* a change takes effect at `rpctl upgrade` or a restart, not at a reload */
 #define F_OFF      8u /* a STR that may be `off`, which is stored as the empty string */
