@@ -287,13 +287,45 @@ WORD_KIND(reqid, enum conf_reqid, reqid_words)
 WORD_KIND(srvhdr, enum conf_srvhdr, srvhdr_words)
 WORD_KIND(balance, enum conf_balance, balance_words)
 
+/* syslog, syslog:FACILITY, or anything else, which is a path. */
+static bool is_log_target(struct slice s)
+{
+    static const char *const facility[] = {"kern",   "user",   "mail",   "daemon", "auth",
+                                           "syslog", "lpr",    "news",   "uucp",   "cron",
+                                           "ftp",    "local0", "local1", "local2", "local3",
+                                           "local4", "local5", "local6", "local7", "authpriv"};
+    if (!slice_starts(s, SLICE("syslog:")))
+        return true;
+    for (size_t i = 0; i < sizeof facility / sizeof facility[0]; i++)
+        if (slice_eq(slice_of(s.p + 7, s.n - 7), slice_str(facility[i])))
+            return true;
+    return false;
+}
+
+/* What a text may not be, by its key; NULL when it is fine. */
+static const char *text_problem(const struct conf_key *k, struct slice s)
+{
+    if (s.n == 0)
+        return "a value: it is empty";
+    for (size_t i = 0; i < s.n; i++)
+        if (((unsigned char)s.p[i] < 0x20 || s.p[i] == 0x7f) && strcmp(k->name, "format") != 0)
+            return "a plain text: it has a control byte";
+    if (k->group == CONF_GROUP_LOG && strcmp(k->name, "file") == 0 && !is_log_target(s))
+        return "a log: there is no such syslog facility";
+    if (strcmp(k->name, "host_header") == 0 &&
+        strspn(s.p, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:[]-") != s.n)
+        return "client, server or a host name";
+    return NULL;
+}
+
 static bool parse_str(struct conf_load *x, const struct conf_entry *e, void *dst)
 {
     const struct conf_word *w = conf_kind_one(x, e);
     if (!w)
         return false;
-    if (w->text.n == 0)
-        return bad_value(x, e, w, "a value: it is empty");
+    const char *problem = text_problem(e->key, w->text);
+    if (problem)
+        return bad_value(x, e, w, problem);
     struct slice v = (e->key->flags & F_OFF) && conf_kind_is_off(e) ? SLICE("") : w->text;
     memcpy(dst, &v, sizeof v);
     return true;

@@ -202,6 +202,9 @@ static bool addr_of_word(struct conf_load *x, const struct conf_entry *e, const 
             return bad(x, e, w, "is too long for a unix socket (107 bytes)");
         if (s.n < 7 || s.p[5] != '/')
             return bad(x, e, w, "needs an absolute path (unix:/run/app.sock)");
+        for (size_t i = 5; i < s.n; i++)
+            if ((unsigned char)s.p[i] < 0x20 || s.p[i] == 0x7f)
+                return bad(x, e, w, "has a control byte");
     }
     if (addr_parse(s, ret) < 0)
         return bad(x, e, w,

@@ -104,6 +104,18 @@ static void test_bad_scalars(void)
     BAD("[global]\nuser += 1", "t.conf:2:1: error: `user` is no list: write `=`\n"
                                "    user += 1\n"
                                "    ^\n");
+    BAD("[defaults]\nhost_header = \"a\\r\\nX: y\"",
+        "t.conf:2:15: error: `host_header`: `a??X: y` is not a plain text: it has a control byte\n"
+        "    host_header = \"a\\r\\nX: y\"\n"
+        "                  ^\n");
+    BAD("[defaults]\nhost_header = a/b",
+        "t.conf:2:15: error: `host_header`: `a/b` is not client, server or a host name\n"
+        "    host_header = a/b\n"
+        "                  ^\n");
+    BAD("[log a]\nfile = syslog:locl0",
+        "t.conf:2:8: error: `file`: `syslog:locl0` is not a log: there is no such syslog facility\n"
+        "    file = syslog:locl0\n"
+        "           ^\n");
     BAD("[route h/a]\npath = /\npriority = 1001",
         "t.conf:3:12: error: `priority` must be between -1000 and 1000\n"
         "    priority = 1001\n"
