@@ -91,10 +91,9 @@ subtest 'include, environment, continuation, +=' => sub {
 };
 
 subtest 'the example with three sites, cut to the keys that exist' => sub {
-    my $text = slurp("$ENV{RPD_SRCDIR}/t/conf/three-sites.conf");
-    my ($p80, $p443, $p8443, $s1, $s2, $s3) = map { free_port() } 1 .. 6;
-    s/0\.0\.0\.0:80\b/127.0.0.1:$p80/, s/\[::\]:80\b/[::1]:$p80/, s/0\.0\.0\.0:443/127.0.0.1:$p443/, s/\[::\]:443/[::1]:$p443/,
-        s/10\.0\.0\.5:8443/127.0.0.1:$p8443/ for $text;
+    my $text = slurp("$ENV{RPD_SRCDIR}/t/etc/three-sites.conf");
+    my ($p80, $p8443) = map { free_port() } 1, 2;
+    s/0\.0\.0\.0:80\b/127.0.0.1:$p80/, s/\[::\]:80\b/[::1]:$p80/, s/10\.0\.0\.5:8443/127.0.0.1:$p8443/ for $text;
     my %o = map { my $n = $_; $n => origin()->serve_requests(sub {
         my ($r) = @_; response(200, [], "$n $r->{target} " . ($r->{fields}{host}[0] || ''))
     }) } qw(shop1 api1 legacy);
@@ -116,12 +115,14 @@ subtest 'the example with three sites, cut to the keys that exist' => sub {
     };
     like($ask->('shop.example.com', '/x'), qr/^200 shop1 \/x/, 'shop');
     like($ask->('WWW.Shop.Example.COM', '/static/a.css'), qr/^200 shop1 \/static/, 'host names in any case');
-    like($ask->('api.example.com', '/v1/things', $p443), qr/^200 api1/, 'api');
-    like($ask->('api.example.com', '/v1/things', $p80), qr/^404/, 'api is not served on http');
+    like($ask->('api.example.com', '/v1/things'), qr/^200 api1/, 'api');
+    like($ask->('shop.example.com', '/x', $p8443), qr/^404/, 'the shop is not served on the internal listener');
     like($ask->('a.b.customers.example.com', '/'), qr/^200 legacy/, 'wildcard of any depth');
     like($ask->('tenant-7.example.org', '/'), qr/^200 legacy/, 'regex');
     like($ask->('nobody.example.net', '/'), qr/^404/, 'a name nobody has');
-    like($ask->('shop.example.com', '/old'), qr/^30[18]/, 'return with a URL');
+    like($ask->('api.example.com', '/docs/a'), qr/^302/, 'return with a URL');
+    like($ask->('a.customers.example.com', '/old/x'), qr/^503 Back in a minute; please wait\./, 'with a quoted text of two lines');
+    is($ask->($_, '/ping'), '200 pong', "a route of all hosts: $_") for 'shop.example.com', 'api.example.com';
     like($ask->('a.customers.example.com', '/admin/x'), qr/^403/, 'return with a status');
     $s->stop;
 };

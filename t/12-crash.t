@@ -10,7 +10,7 @@ my $o = origin()->serve_requests(sub { response(200, [], 'ok') });
 # Sanitizers would report a SIGSEGV sent from outside as a bug; their report is expected here, so that text is not.
 my $s = rpd(
     config => simple_config(listen => "127.0.0.1:$port", server => $o->address), global => "workers = 2\nwatchdog = 1s\n",
-    expect_alerts => qr/worker|panic/, env => { ASAN_OPTIONS => 'handle_segv=0:handle_abort=0:detect_leaks=0' }
+    expect_alerts => qr/crash_loop|worker_hangs/, env => { ASAN_OPTIONS => 'handle_segv=0:handle_abort=0:detect_leaks=0' }
 );
 sub all_served { my ($n) = @_; return scalar grep { eval { http_get($port, '/')->{status} == 200 } } 1 .. $n }
 sub replaced { my ($gone) = @_; return wait_for(sub { my @w = eval { $s->workers }; @w == 2 && !grep { $_ == $gone || !kill 0, $_ } @w }, quiet => 1, timeout => 20) }
@@ -49,7 +49,7 @@ subtest 'watchdog' => sub {
     my ($victim) = $s->workers;
     kill 'STOP', $victim;
     ok(replaced($victim), 'a worker that stands still is killed and replaced');
-    ok($s->wait_log(qr/watchdog/), 'logged');
+    ok($s->wait_log(qr/worker_hangs/), 'logged');
     is(all_served(20), 20, 'connections that waited in its sockets are served');
 };
 

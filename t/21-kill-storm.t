@@ -14,7 +14,7 @@ my $port = free_port();
 my $clients = 12;
 my $s = rpd(config => simple_config(
     listen => "127.0.0.1:$port", server => $nginx->{address}, upstream => "max_conns = 5\nqueue = 100\nqueue_timeout = 20s\nmax_fails = 0"
-), global => "workers = 4\n", expect_alerts => qr/worker/);
+), global => "workers = 4\n", expect_alerts => qr/crash_loop/);
 
 my $kept;
 my $load = load_start(sub {

@@ -1,9 +1,10 @@
 # The tests: end to end (t/*.t under prove), fuzz targets with their corpora, tools.
-EXTRA_DIST += $(wildcard $(srcdir)/t/*.t) t/lib t/tool t/bench t/conf $(wildcard $(srcdir)/t/fuzz/corpus)
+EXTRA_DIST += $(wildcard $(srcdir)/t/*.t) t/lib t/tool t/bench $(wildcard $(srcdir)/t/fuzz/corpus)
 
 # A fuzz target is t/fuzz/NAME_fuzz.c with its corpus in t/fuzz/corpus/NAME. It is linked with libFuzzer under --enable-fuzz, else
 # with replay.c, which runs every file of the corpus and every beginning of it.
-FUZZ_TARGETS =
+FUZZ_TARGETS = t/fuzz/config_fuzz t/fuzz/control_fuzz t/fuzz/h1_chunk_fuzz t/fuzz/h1_request_fuzz t/fuzz/h1_response_fuzz \
+	t/fuzz/proxyp_fuzz t/fuzz/uri_fuzz
 if FUZZ
 FUZZ_MAIN =
 FUZZ_LD = $(RPD_FUZZ_LD)
@@ -14,3 +15,25 @@ UNIT_TESTS += $(FUZZ_TARGETS)
 endif
 EXTRA_DIST += t/fuzz/replay.c
 check_PROGRAMS += $(FUZZ_TARGETS)
+
+t_fuzz_config_fuzz_SOURCES = t/fuzz/config_fuzz.c $(FUZZ_MAIN)
+t_fuzz_config_fuzz_LDADD = $(LIBS_CONFIG) $(EXT_LIBS)
+t_fuzz_config_fuzz_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LD)
+t_fuzz_control_fuzz_SOURCES = t/fuzz/control_fuzz.c $(FUZZ_MAIN)
+t_fuzz_control_fuzz_LDADD = librpctl.a $(LIBS_BASE)
+t_fuzz_control_fuzz_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LD)
+t_fuzz_h1_chunk_fuzz_SOURCES = t/fuzz/h1_chunk_fuzz.c $(FUZZ_MAIN)
+t_fuzz_h1_chunk_fuzz_LDADD = $(LIBS_HTTP)
+t_fuzz_h1_chunk_fuzz_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LD)
+t_fuzz_h1_request_fuzz_SOURCES = t/fuzz/h1_request_fuzz.c $(FUZZ_MAIN)
+t_fuzz_h1_request_fuzz_LDADD = $(LIBS_HTTP)
+t_fuzz_h1_request_fuzz_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LD)
+t_fuzz_h1_response_fuzz_SOURCES = t/fuzz/h1_response_fuzz.c $(FUZZ_MAIN)
+t_fuzz_h1_response_fuzz_LDADD = $(LIBS_HTTP)
+t_fuzz_h1_response_fuzz_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LD)
+t_fuzz_proxyp_fuzz_SOURCES = t/fuzz/proxyp_fuzz.c $(FUZZ_MAIN)
+t_fuzz_proxyp_fuzz_LDADD = $(LIBS_HTTP)
+t_fuzz_proxyp_fuzz_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LD)
+t_fuzz_uri_fuzz_SOURCES = t/fuzz/uri_fuzz.c $(FUZZ_MAIN)
+t_fuzz_uri_fuzz_LDADD = $(LIBS_HTTP)
+t_fuzz_uri_fuzz_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LD)
