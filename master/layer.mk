@@ -1,1 +1,27 @@
-# filled in by the layer's author
+# The master: a library for its tests, and the program.
+noinst_LIBRARIES += libmaster.a
+libmaster_a_SOURCES = \
+	master/child.c master/child.h \
+	master/cli.c master/cli.h \
+	master/control.c master/control.h \
+	master/ev.c master/ev.h \
+	master/gen_state.c master/gen_state.h \
+	master/generation.c master/generation.h \
+	master/job.c master/job.h \
+	master/listener.c master/listener.h \
+	master/logfile.c master/logfile.h \
+	master/master.c master/master.h \
+	master/query.c master/query.h \
+	master/reload.c master/reload.h \
+	master/sockfile.c master/sockfile.h \
+	master/supervise.c master/supervise.h \
+	master/upgrade.c master/upgrade.h \
+	master/verbs.c master/verbs.h \
+	master/verbs_status.c \
+	master/verbs_upstream.c \
+	master/wait.c master/wait.h \
+	master/welcome.c master/welcome.h
+
+sbin_PROGRAMS += sbin/rpd
+sbin_rpd_SOURCES = master/main.c
+sbin_rpd_LDADD = libmaster.a librpctl.a $(LIBS_WORKER) $(EXT_LIBS)

@@ -1,0 +1,17 @@
+/* Questions to all workers at once: their answers are gathered for the one who asked. */
+#ifndef MASTER_QUERY_H
+#define MASTER_QUERY_H
+
+#include "base/msg.h"
+#include "worker/worker.h"
+
+struct child;
+struct conn;
+
+/* Asks every process of every generation; the answer goes to conn when all have replied or 5 s are over. */
+void query_start(struct conn *conn, enum worker_query_kind kind);
+void query_reply(struct child *c, const struct msg *m);
+void query_child_gone(const struct child *c);
+void query_conn_gone(const struct conn *conn);
+
+#endif
