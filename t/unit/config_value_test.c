@@ -141,18 +141,22 @@ static void test_words(void)
     struct fixture f;
     (void)setenv("RPD_TEST_A", "x y;z", 1);
     (void)unsetenv("RPD_TEST_B");
-    fixture_text(&f, SLICE("[log a]\nfile = /a${RPD_TEST_A}b\n[log b]\nfile = \"/a\\\"\\\\\\t\\$"
-                           "{X}\\.'#;\" ; c\n[log c]\nfile = '/${RPD_TEST_A}'\n[log d]\n"
-                           "file = \"/\n   a ; b\"\n[log e]\nfile = /\ntt\n" REST));
+    fixture_text(
+        &f,
+        SLICE("[log a]\nfile = /a${RPD_TEST_A}b\n[log b]\nfile = /b\nformat = \"/a\\\"\\\\\\t\\$"
+              "{X}\\.'#;\" ; c\n[log c]\nfile = '/${RPD_TEST_A}'\n[log d]\n"
+              "file = \"/\n   a ; b\"\n[log e]\nfile = /\ntt\n" REST));
     tap_is_str(f.out.n ? buf_slice(&f.out) : SLICE(""),
-               "t.conf:12:3: error: expected `=` and a value\n    tt\n      ^\n", "one bad line");
+               "t.conf:13:3: error: expected `=` and a value\n    tt\n      ^\n", "one bad line");
     fixture_end(&f);
-    fixture_text(&f, SLICE("[log a]\nfile = /a${RPD_TEST_A}b\n[log b]\nfile = \"/a\\\"\\\\\\t\\$"
-                           "{X}\\.'#;\" ; c\n[log c]\nfile = '/${RPD_TEST_A}'\n[log d]\n"
-                           "file = \"/\n   a ; b\"\n" REST));
+    fixture_text(
+        &f,
+        SLICE("[log a]\nfile = /a${RPD_TEST_A}b\n[log b]\nfile = /b\nformat = \"/a\\\"\\\\\\t\\$"
+              "{X}\\.'#;\" ; c\n[log c]\nfile = '/${RPD_TEST_A}'\n[log d]\n"
+              "file = \"/\n   a ; b\"\n" REST));
     if (tap_ok(f.c != NULL, "words load")) {
         tap_is_str(f.c->log[0]->k.file, "/ax y;zb", "environment in a bare word");
-        tap_is_str(f.c->log[1]->k.file, "/a\"\\\t${X}\\.'#;", "escapes");
+        tap_is_str(f.c->log[1]->k.format, "/a\"\\\t${X}\\.'#;", "escapes");
         tap_is_str(f.c->log[2]->k.file, "/x y;z", "environment in quotes");
         tap_is_str(f.c->log[3]->k.file, "/ a ; b", "quotes over two lines");
     }
