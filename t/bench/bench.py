@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
-"""rpd beside its peers: CPU microseconds per proxied request, and bytes of memory per idle connection. See README here."""
+"""rpd beside its peers on one core: CPU microseconds per answered request, bytes of memory per idle connection. See README here."""
 import argparse
+import dataclasses
+import json
 import os
 import pathlib
 import re
@@ -14,68 +16,111 @@ import tempfile
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
+TOP = HERE.parent.parent
+PROXY_CPU, OTHER_CPU = 0, 1
 PORT, ORIGIN = 18180, 19180
-# name: path, connections, further arguments of wrk
+
+
+@dataclasses.dataclass(frozen=True)
+class Load:
+    """One row of the table. To add one: a line in LOADS, what it needs in conf/, and in `without` the peers that cannot take part."""
+    path: str
+    size: int                  # of the answer's body: checked once before each run
+    connections: int
+    wrk: tuple = ()            # further arguments of wrk
+    idle: bool = False         # memory of connections that wait, instead of time
+    floor: tuple = ("pass",)   # the mode of relay.c that is this load's floor; empty: none
+    without: tuple = ()
+
+
 LOADS = {
-    "small": ("/b/200", 64, []),
-    "mid": ("/b/65536", 32, []),
-    "large": ("/b/1048576", 16, []),
-    "noka": ("/b/200", 32, ["-H", "Connection: close"]),
-    "c2000": ("/b/200", 2000, []),
-    "idle": ("/b/200", 5000, []),
+    "small": Load("/b/200", 200, 64),
+    "mid": Load("/b/65536", 65536, 32),
+    "large": Load("/b/1048576", 1 << 20, 16),
+    # The relay would open a connection to the origin for each client: that is no floor.
+    "noka": Load("/b/200", 200, 32, wrk=("-H", "Connection: close"), floor=()),
+    "c2000": Load("/b/200", 200, 2000),
+    "idle": Load("/b/200", 200, 5000, idle=True, floor=()),
 }
+PEERS = ("nginx", "haproxy", "h2o", "varnish")
 
 
-def command(peer, directory, args):
-    """How a peer is started; None when it is not installed."""
-    def conf(name):
-        text = (HERE / "conf" / name).read_text()
+class Broken(Exception):
+    """A proxy that does not start, dies, or answers nonsense: its figure is missing, the rest goes on."""
+
+
+def program(*names):
+    """The first of: the environment's NAME, NAME on the path or in /usr/sbin."""
+    found = os.environ.get(names[0].upper())
+    for name in names:
+        found = found or shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+    return found
+
+
+def rpd_binary():
+    candidates = [os.environ.get("RPD"), TOP / "build/sbin/rpd", TOP / "build/rpd"]
+    for one in candidates:
+        if one and os.access(one, os.X_OK):
+            return str(one)
+    return None
+
+
+def command(proxy, load, directory, tools, args):
+    """How a proxy is started for a load, its configuration written into directory. None: not installed."""
+    def conf(name, source=None):
+        text = pathlib.Path(source or HERE / "conf" / name).read_text()
         for key, value in (("DIR", directory), ("PORT", PORT), ("ORIGIN", ORIGIN)):
             text = text.replace(f"@{key}@", str(value))
         path = pathlib.Path(directory) / name
         path.write_text(text)
         return str(path)
 
-    programs = {"nginx": "nginx", "haproxy": "haproxy", "h2o": "h2o", "varnish": "varnishd"}
-    if peer in programs:
-        program = os.environ.get(peer.upper()) or shutil.which(programs[peer]) or shutil.which(f"/usr/sbin/{programs[peer]}")
-        if not program:
-            return None
-    if peer == "rpd":
-        return [args.rpd, "-F", "-c", args.conf or conf("rpd.conf")]
-    if peer == "old":
-        return [args.old, "-F", "-c", args.conf or conf("rpd.conf")]
-    if peer == "relay":
-        return [f"{args.tools}/relay", str(PORT), str(ORIGIN)]
-    if peer == "nginx":
-        return [program, "-e", f"{directory}/error.log", "-c", conf("nginx.conf")]
-    if peer == "haproxy":
-        return [program, "-db", "-f", conf("haproxy.cfg")]
-    if peer == "h2o":
-        return [program, "-c", conf("h2o.conf")]
-    return [program, "-F", "-n", f"{directory}/v", "-a", f"127.0.0.1:{PORT}", "-f", conf("varnish.vcl"), "-s", "malloc,1g",
-            "-p", "thread_pools=1", "-p", "thread_pool_min=100", "-p", "thread_pool_max=3000", "-p", "timeout_idle=300"]
+    if proxy == "relay":
+        mode = load.floor[0]
+        return [f"{tools}/relay", mode, str(PORT), str(load.size if mode == "hit" else ORIGIN)]
+    if proxy in ("rpd", "old"):
+        binary = rpd_binary() if proxy == "rpd" else args.old
+        return binary and [binary, "-F", "-c", conf("rpd.ini", os.environ.get("RPD_INI"))]
+    binary = program("varnishd" if proxy == "varnish" else proxy)
+    if not binary:
+        return None
+    if proxy == "nginx":
+        return [binary, "-e", f"{directory}/error.log", "-c", conf("nginx.conf")]
+    if proxy == "haproxy":
+        return [binary, "-db", "-f", conf("haproxy.cfg")]
+    if proxy == "h2o":
+        return [binary, "-c", conf("h2o.conf")]
+    return [binary, "-F", "-n", f"{directory}/varnish", "-a", f"127.0.0.1:{PORT}", "-f", conf("varnish.vcl"), "-s", "malloc,1g",
+            "-p", "thread_pools=1", "-p", "thread_pool_min=100", "-p", "thread_pool_max=4000", "-p", "timeout_idle=300"]
 
 
-def family(pid):
-    """The process and everything below it."""
-    below = {}
+def processes():
+    """{pid: (parent, start time)} of everything that runs."""
+    found = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
-                stat = pathlib.Path(f"/proc/{entry}/stat").read_text()
+                stat = pathlib.Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
             except OSError:
                 continue
-            below.setdefault(int(stat.rpartition(")")[2].split()[1]), []).append(int(entry))
-    found, todo = [], [pid]
+            found[int(entry)] = (int(stat[1]), stat[19])
+    return found
+
+
+def family(pid):
+    """{pid: start time} of a process and of everything below it."""
+    everything = processes()
+    found, todo = {}, [pid]
     while todo:
         one = todo.pop()
-        found.append(one)
-        todo += below.get(one, [])
+        if one in everything and one not in found:
+            found[one] = everything[one][1]
+            todo += [p for p, (parent, _) in everything.items() if parent == one]
     return found
 
 
 def cpu_seconds(pid):
+    """User and system time of all threads of all processes, from the scheduler's nanoseconds."""
     total = 0
     for one in family(pid):
         try:
@@ -97,133 +142,222 @@ def memory_bytes(pid):
     return total
 
 
-def until(condition, seconds, what):
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise RuntimeError(f"timed out: {what}")
-        time.sleep(0.02)
-
-
-def answers():
-    try:
-        ask(socket.create_connection(("127.0.0.1", PORT), 1)).close()
-        return True
-    except (OSError, ValueError):
-        return False
-
-
-def ask(connection, path="/b/200"):
-    """One keep-alive request; the answer is read to its end."""
-    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+def ask(connection, load):
+    """One keep-alive request on the connection; the answer must be 200 and complete. Returns the connection."""
+    connection.sendall(f"GET {load.path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     got = b""
     while b"\r\n\r\n" not in got:
         piece = connection.recv(65536)
         if not piece:
-            raise OSError("closed")
+            raise OSError("closed before an answer")
         got += piece
     head, _, body = got.partition(b"\r\n\r\n")
-    length = re.search(rb"(?i)content-length: *(\d+)", head)
-    if not head.startswith(b"HTTP/1.1 200") or not length:
-        raise ValueError(head)
-    left = int(length.group(1)) - len(body)
+    if not re.match(rb"HTTP/1\.1 200\b", head):
+        raise OSError(f"answered {head.splitlines()[0]!r}")
+    left = load.size - len(body)
     while left > 0:
-        left -= len(connection.recv(65536))
+        piece = connection.recv(min(left, 65536))
+        if not piece:
+            raise OSError("closed within the answer")
+        left -= len(piece)
     return connection
 
 
 class Running:
-    def __init__(self, peer, args):
-        self.directory = tempfile.mkdtemp(prefix=f"bench-{peer}-")
-        os.chmod(self.directory, 0o777)
-        self.command = command(peer, self.directory, args)
+    """A proxy on its CPU from enter to exit; it leaves neither processes nor files."""
+
+    def __init__(self, proxy, load, tools, args):
+        self.load = load
+        self.directory = tempfile.mkdtemp(prefix=f"bench-{proxy}-")
+        os.chmod(self.directory, 0o777)  # workers that drop root write here, too
+        self.command = command(proxy, load, self.directory, tools, args)
 
     def __enter__(self):
-        self.output = open(f"{self.directory}/output", "w")
-        self.process = subprocess.Popen(["taskset", "-c", "0"] + self.command, stdout=self.output, stderr=self.output)
-
-        def ready():
-            if self.process.poll() is not None:
-                raise RuntimeError(pathlib.Path(f"{self.directory}/output").read_text()[-2000:])
-            return answers()
-        until(ready, 20, "start")
+        with open(f"{self.directory}/output", "wb") as output:
+            self.process = subprocess.Popen(["taskset", "-c", str(PROXY_CPU), *self.command], stdin=subprocess.DEVNULL,
+                                            stdout=output, stderr=output, start_new_session=True)
+        try:
+            self.wait()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
+    def wait(self):
+        """Until one whole answer came through it."""
+        why, end = "", time.monotonic() + 20
+        while time.monotonic() < end:
+            if self.process.poll() is not None:
+                raise Broken("it ended: " + pathlib.Path(f"{self.directory}/output").read_text(errors="replace")[-2000:])
+            try:
+                with socket.create_connection(("127.0.0.1", PORT), 2) as connection:
+                    ask(connection, self.load)
+                    return
+            except OSError as e:
+                why = str(e)
+                time.sleep(0.05)
+        raise Broken(f"no good answer within 20 s: {why}")
+
     def __exit__(self, *_):
-        pids = family(self.process.pid)
-        self.process.send_signal(signal.SIGTERM)
+        members = family(self.process.pid)
+        self.process.terminate()
         try:
             self.process.wait(5)
         except subprocess.TimeoutExpired:
-            for pid in pids:
-                os.kill(pid, signal.SIGKILL)
-            self.process.wait()
+            pass
+        # What is left of exactly those processes; a pid that was given to somebody else has another start time.
+        alive = processes()
+        for pid, start in members.items():
+            if alive.get(pid, (0, None))[1] == start:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+        self.process.wait()
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def measure(running, load, seconds):
-    path, connections, more = LOADS[load]
+def measure_time(running, load, seconds):
+    """(CPU microseconds per answered request, requests per second, what went wrong)"""
     pid = running.process.pid
-    if load == "idle":
-        before = memory_bytes(pid)
-        held = [ask(socket.create_connection(("127.0.0.1", PORT), 10), path) for _ in range(connections)]
-        # Memory is looked at when it stands still.
-        last = []
-
-        def still():
-            last.append(memory_bytes(pid))
-            return len(last) > 25 and len(set(last[-20:])) == 1
-        until(still, 30, "memory to stand still")
-        for one in held:
-            one.close()
-        return (last[-1] - before) / connections, ""
-    wrk = ["taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", *more,
-           f"http://127.0.0.1:{PORT}{path}"]
+    wrk = ["wrk", "-t1", f"-c{load.connections}", f"-d{seconds}s", "--timeout", "10s", *load.wrk, f"http://127.0.0.1:{PORT}{load.path}"]
     before = cpu_seconds(pid)
     text = subprocess.run(wrk, capture_output=True, text=True, check=True).stdout
     used = cpu_seconds(pid) - before
     requests = int(re.search(r"(\d+) requests in", text).group(1))
-    bad = "; ".join(re.findall(r"Non-2xx or 3xx responses: \d+|Socket errors: .*", text))
-    return used / max(requests, 1) * 1e6, bad
+    if not requests:
+        raise Broken("no request was answered")
+    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", text).group(1))
+    wrong = re.findall(r"(Non-2xx or 3xx responses: \d+|Socket errors: .*)", text)
+    return used / requests * 1e6, rate, "; ".join(wrong)
+
+
+def measure_idle(running, load):
+    """(bytes per connection that has had one answer and waits, 0, what went wrong)"""
+    pid = running.process.pid
+    before = memory_bytes(pid)
+    held = [ask(socket.create_connection(("127.0.0.1", PORT), 10), load) for _ in range(load.connections)]
+    # Memory is looked at when it stands still: some give buffers back a moment later.
+    last, end = [], time.monotonic() + 30
+    while len(last) < 40 or len(set(last[-30:])) > 1:
+        if time.monotonic() > end:
+            break
+        last.append(memory_bytes(pid))
+        time.sleep(0.05)
+    closed = 0
+    for one in held:
+        one.setblocking(False)
+        try:
+            closed += one.recv(1) == b""
+        except BlockingIOError:
+            pass
+        except OSError:
+            closed += 1
+        one.close()
+    return (last[-1] - before) / load.connections, 0, f"{closed} connections were closed meanwhile" if closed else ""
+
+
+def measure(proxy, load, tools, args):
+    try:
+        with Running(proxy, load, tools, args) as running:
+            figure, rate, wrong = measure_idle(running, load) if load.idle else measure_time(running, load, args.seconds)
+    except (Broken, OSError, subprocess.CalledProcessError) as e:
+        return {"figure": None, "rate": 0, "wrong": str(e)}
+    return {"figure": figure, "rate": rate, "wrong": wrong}
+
+
+def row(name, columns, samples):
+    """A line of the table and, below it, everything that went wrong."""
+    median, cells, wrong = {}, [], []
+    for proxy in columns:
+        figures = [s["figure"] for s in samples.get(proxy, []) if s["figure"] is not None]
+        if figures:
+            median[proxy] = statistics.median(figures)
+        bad = sorted({s["wrong"] for s in samples.get(proxy, []) if s["wrong"]})
+        cells.append((f"{median[proxy]:.1f}" if figures else "-") + ("!" if bad else " "))
+        wrong += [f"    ! {proxy}: {text}" for text in bad]
+    peers = [p for p in PEERS if p in median]
+    best = min(peers, key=median.get) if peers else None
+    ratios = []
+    for other in (best, "relay"):
+        known = "rpd" in median and other in median and median[other] > 0
+        ratios.append(f"{median['rpd'] / median[other]:6.2f} {'(' + other + ')' if other == best else '':10}" if known else f"{'-':>6} {'':10}")
+    return f"{name:8}" + "".join(f"{c:>11}" for c in cells) + f"  {ratios[0]} {ratios[1].rstrip()}\n" + "".join(w + "\n" for w in wrong)
+
+
+def build(tools):
+    for tool in ("origin", "relay"):
+        subprocess.run(["cc", "-O2", "-D_GNU_SOURCE", "-o", f"{tools}/{tool}", str(HERE / f"{tool}.c")], check=True)
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peers", default="relay,rpd," + ",".join(PEERS), help="which proxies, in the order of the columns")
+    parser.add_argument("--loads", default=",".join(LOADS))
+    parser.add_argument("--seconds", type=int, default=4, help="of each round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--old", help="another build of rpd: the column `old`")
+    parser.add_argument("--json", help="file for every single figure")
+    args = parser.parse_args()
+    args.columns = args.peers.split(",") + (["old"] if args.old and "old" not in args.peers.split(",") else [])
+    args.names = args.loads.split(",")
+    unknown = [n for n in args.names if n not in LOADS] + [c for c in args.columns if c not in ("relay", "rpd", "old", *PEERS)]
+    if unknown:
+        parser.error("unknown: " + " ".join(unknown))
+    if not {PROXY_CPU, OTHER_CPU} <= os.sched_getaffinity(0):
+        parser.error(f"needs CPUs {PROXY_CPU} and {OTHER_CPU}")
+    missing = [t for t in ("wrk", "taskset", "cc") if not shutil.which(t)]
+    if missing:
+        parser.error("needs " + " ".join(missing))
+    for port in (PORT, ORIGIN):
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                parser.error(f"port {port} of 127.0.0.1 is in use")
+    return args
+
+
+def run(args, tools):
+    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+        absent = [c for c in args.columns if not command(c, LOADS["small"], scratch, tools, args)]
+    if absent:
+        print("not installed:", *absent, flush=True)
+    columns = [c for c in args.columns if c not in absent]
+    everything = {}
+    print(f"{'':8}" + "".join(f"{c:>10} " for c in columns) + "  rpd / best peer    rpd / relay", flush=True)
+    for name in args.names:
+        load, samples = LOADS[name], {}
+        for _ in range(1 if load.idle else args.rounds):
+            for proxy in columns:  # in turns, so that a drift of the machine meets all of them
+                if proxy not in load.without and (proxy != "relay" or load.floor):
+                    samples.setdefault(proxy, []).append(measure(proxy, load, tools, args))
+        everything[name] = samples
+        print(row(name, columns, samples), end="", flush=True)
+    if args.json:
+        pathlib.Path(args.json).write_text(json.dumps(everything, indent=1) + "\n")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rpd", default=str(HERE.parent.parent / "build" / "sbin" / "rpd"))
-    parser.add_argument("--old", help="another build of rpd, as the peer `old`")
-    parser.add_argument("--conf", help="configuration of rpd instead of conf/rpd.conf")
-    parser.add_argument("--peers", default="relay,rpd,nginx,haproxy,h2o,varnish")
-    parser.add_argument("--loads", default=",".join(LOADS))
-    parser.add_argument("--seconds", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=3)
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="bench-") as args.tools:
-        for tool in ("origin", "relay"):
-            subprocess.run(["cc", "-O2", "-D_GNU_SOURCE", "-o", f"{args.tools}/{tool}", str(HERE / f"{tool}.c")], check=True)
-        peers = [p for p in args.peers.split(",") if (p != "old" or args.old) and command(p, args.tools, args)]
-        origin = subprocess.Popen(["taskset", "-c", "1", f"{args.tools}/origin", str(ORIGIN)])
+    args = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    os.sched_setaffinity(0, {OTHER_CPU})  # ours, the origin's and the load generator's
+    print(f"load average {os.getloadavg()[0]:.2f}; {args.rounds} rounds of {args.seconds} s; µs of CPU per request, idle: bytes per connection")
+    with tempfile.TemporaryDirectory(prefix="bench-") as tools:
+        build(tools)
+        origin = subprocess.Popen([f"{tools}/origin", str(ORIGIN)])
         try:
-            print(f"{'':8}" + "".join(f"{p:>12}" for p in peers), flush=True)
-            for load in args.loads.split(","):
-                figures = {p: [] for p in peers}
-                wrong = {}
-                # Peers take turns, so that a drift of the machine meets all of them.
-                for _ in range(1 if load == "idle" else args.rounds):
-                    for peer in peers:
-                        if (load, peer) == ("idle", "relay"):
-                            continue
-                        with Running(peer, args) as running:
-                            figure, bad = measure(running, load, args.seconds)
-                        figures[peer].append(figure)
-                        if bad:
-                            wrong[peer] = bad
-                row = "".join(f"{statistics.median(v):12.1f}" if v else f"{'-':>12}" for v in figures.values())
-                print(f"{load:8}{row}", flush=True)
-                for peer, bad in wrong.items():
-                    print(f"        {peer}: {bad}")
+            run(args, tools)
         finally:
             origin.kill()
+            origin.wait()
+    print(f"load average {os.getloadavg()[0]:.2f}")
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -4,6 +4,7 @@
 #include <netinet/tcp.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +19,8 @@
 struct conn {
     char head[2048];
     size_t have;            /* bytes of an incomplete request */
-    char answer[128];
+    char answer[256];
+    size_t answer_len;
     size_t answer_n, left;  /* bytes of head and of body that are still to be sent */
     bool busy;
 };
@@ -28,7 +30,7 @@ static char *body;
 /* True when all is out, false when the socket is full or gone. */
 static bool push(int fd, struct conn *c)
 {
-    const size_t n = strlen(c->answer);
+    const size_t n = c->answer_len;
     while (c->answer_n > 0 || c->left > 0) {
         const struct iovec v[2] = {
             {.iov_base = c->answer + n - c->answer_n, .iov_len = c->answer_n},
@@ -56,8 +58,10 @@ static void answer(int fd, struct conn *c)
         c->left = size ? strtoul(size + 3, NULL, 10) : 0;
         if (c->left > BODY_MAX)
             c->left = BODY_MAX;
-        c->answer_n = (size_t)snprintf(c->answer, sizeof(c->answer),
-                                       "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\n\r\n", c->left);
+        /* A head of the usual number of fields: proxies pay for each. */
+        c->answer_n = c->answer_len = (size_t)snprintf(c->answer, sizeof(c->answer),
+                                                       "HTTP/1.1 200 OK\r\nServer: origin\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\n"
+                                                       "Cache-Control: no-store\r\nETag: \"b%zu\"\r\n\r\n", c->left, c->left);
         const size_t used = (size_t)(end - c->head) + 4;
         memmove(c->head, c->head + used, c->have - used);
         c->have -= used;
