@@ -8,7 +8,7 @@
 #include "shm/slot.h"
 #include "worker/worker.h"
 
-#define CHILD_ADOPT  16u
+#define CHILD_ADOPT  16u           /* predecessors of one worker: more of them than successors when workers shrink */
 #define CHILD_HELPER UINT32_MAX    /* number of the helper */
 
 struct generation;

@@ -273,12 +273,12 @@ void generation_resume(struct generation *g)
         ev_timer_set(&g->limit, STOP_GRACE_MS, generation_on_limit);
 }
 
-void generation_drain(struct generation *g, uint64_t request_ms, uint64_t tunnel_ms, bool stopping)
+void generation_drain(struct generation *g, struct generation *successor, uint64_t request_ms, uint64_t tunnel_ms)
 {
     uint64_t longest = request_ms > tunnel_ms ? request_ms : tunnel_ms;
     if (g->state == GEN_LIVE)
         generation_set_state(g, GEN_DRAINING);
-    g->drain = (struct worker_drain){.request_ms = request_ms, .tunnel_ms = tunnel_ms, .stopping = stopping};
+    g->drain = (struct worker_drain){.request_ms = request_ms, .tunnel_ms = tunnel_ms, .stopping = successor == NULL};
     if (master.live == g)
         master.live = NULL;
     for (uint32_t i = 0; i < g->nchild; i++) {
@@ -298,6 +298,8 @@ void generation_drain(struct generation *g, uint64_t request_ms, uint64_t tunnel
             slot_set_state(master.segment, c->slot, SLOT_DRAINING);
         if (!stopping)
             generation_introduce(c);
+        if (successor && c->role == WORKER_SERVE)
+            child_introduce(c, &successor->child[c->number % successor->nworker]);
         child_send(c, M_DRAIN);
     }
     /* Workers close their own copies when their queues are empty; with ours gone too, what no configuration names any more

@@ -135,7 +135,7 @@ void master_stop(bool now)
             LIST_EACH_SAFE(it, tmp, &master.generations) {
                 struct generation *g = CONTAINER(it, struct generation, link);
                 if (g->state == GEN_LIVE || g->state == GEN_DRAINING)
-                    generation_drain(g, ms, ms, true);
+                    generation_drain(g, NULL, ms, ms);
             }
         }
     }

@@ -158,7 +158,7 @@ static void reload_hand_over(struct generation *g)
     LIST_EACH_SAFE(it, tmp, &master.generations) {
         struct generation *o = CONTAINER(it, struct generation, link);
         if (o != g && o->state == GEN_LIVE)
-            generation_drain(o, k->drain_timeout, k->drain_tunnel_timeout, false);
+            generation_drain(o, g, k->drain_timeout, k->drain_tunnel_timeout);
     }
     unsigned n;
     struct generation *oldest;
