@@ -254,15 +254,6 @@ static void generation_on_limit(struct ev_timer *t)
     }
 }
 
-/* The worker that takes over what a draining one need not finish itself. */
-static void generation_introduce(struct child *c)
-{
-    struct generation *next = master.live;
-    if (!next || next == c->gen || c->role != WORKER_SERVE || !next->nworker)
-        return;
-    child_introduce(c, &next->child[c->number % next->nworker]);
-}
-
 void generation_resume(struct generation *g)
 {
     uint64_t longest = g->drain.request_ms > g->drain.tunnel_ms ? g->drain.request_ms : g->drain.tunnel_ms;
@@ -296,8 +287,6 @@ void generation_drain(struct generation *g, struct generation *successor, uint64
             child_set_state(c, CHILD_DRAINING);
         if (c->slot != UINT32_MAX)
             slot_set_state(master.segment, c->slot, SLOT_DRAINING);
-        if (!stopping)
-            generation_introduce(c);
         if (successor && c->role == WORKER_SERVE)
             child_introduce(c, &successor->child[c->number % successor->nworker]);
         child_send(c, M_DRAIN);
