@@ -70,6 +70,9 @@ static void test_request(void)
         "Via is extended");
     tap_is_str(forwarded("GET / HTTP/1.0\r\nHost: a\r\n\r\n", &f),
                "GET / HTTP/1.1\r\nHost: a\r\n" OWN "Via: 1.0 rpd\r\n\r\n", "HTTP/1.0 becomes 1.1");
+    tap_is_str(forwarded("GET / HTTP/1.0\r\nHost: a\r\nExpect: x\r\n\r\n", &f),
+               "GET / HTTP/1.1\r\nHost: a\r\n" OWN "Via: 1.0 rpd\r\n\r\n",
+               "an Expect of HTTP/1.0 does not come to life");
     f.via = false;
     f.keep_alive = false;
     tap_is_str(forwarded("GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: TE\r\n\r\n", &f),

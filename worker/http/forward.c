@@ -186,7 +186,7 @@ static void out_body(struct head_out *o, bool chunked, bool length, uint64_t n)
 }
 
 /* Known fields of a request that are not copied because they are written anew, or not at all. */
-static uint64_t forward_request_skips(const struct forward_request *f)
+static uint64_t forward_request_skips(const struct http_request *r, const struct forward_request *f)
 {
     uint64_t skip = BIT(HOST) | BIT(CONTENT_LENGTH) | BIT(X_FORWARDED_FOR);
     if (!f->trusted)
@@ -200,7 +200,8 @@ static uint64_t forward_request_skips(const struct forward_request *f)
         skip |= BIT(VIA);
     if (f->request_id.p != NULL)
         skip |= BIT(X_REQUEST_ID);
-    if (f->drop_expect)
+    /* On HTTP/1.0 it was ignored (RFC 9110 10.1.1); as HTTP/1.1 it would come to life. */
+    if (f->drop_expect || r->minor == 0)
         skip |= BIT(EXPECT);
     if (f->framing != HTTP_BODY_CHUNKED)
         skip |= BIT(TRAILER);
@@ -225,7 +226,7 @@ void forward_request_head(struct head_out *o, const struct http_request *r,
     out_slice(o, f->host.p != NULL ? f->host : r->authority);
     out_lit(o, "\r\n");
 
-    const uint64_t skip = forward_request_skips(f);
+    const uint64_t skip = forward_request_skips(r, f);
     const uint8_t unwanted = FIELD_HOP | FIELD_NOMINATED;
     uint64_t seen = 0;
     for (size_t i = 0; i < r->nfield; i++) {

@@ -39,28 +39,26 @@ static int64_t h1_head_look(const char *p, size_t n, const struct h1_limits *lim
     if (rc < 0)
         return rc;
     const size_t skip = *ret_skip;
+    const size_t head = skip + lim->max_head; /* where a complete head must have ended */
     /* A look goes on at the beginning of the line it stopped in. */
     size_t line = *scan > skip ? *scan : skip;
     for (;;) {
         const size_t lf = (size_t)(h1_scan_lf(p + line, p + n) - p);
         const bool first = line == skip;
         const size_t max = first ? lim->max_line : lim->max_field;
-        if (lf == n) {
-            *scan = line;
-            /* The CR of a line that just fits may be there already. */
-            if (n - line > max + 1)
-                return first ? -ERR_URI_TOO_LONG : -ERR_HEAD_TOO_LARGE;
-            return n - skip >= lim->max_head ? -ERR_HEAD_TOO_LARGE : -ERR_AGAIN;
-        }
+        /* Whichever limit is passed first counts, however the bytes arrive. The CR of a line that
+         * just fits may be there already. */
+        if (lf - line > max + 1 && line + max + 2 <= head)
+            return first ? -ERR_URI_TOO_LONG : -ERR_HEAD_TOO_LARGE;
+        if (lf >= head)
+            return -ERR_HEAD_TOO_LARGE;
+        *scan = line;
+        if (lf == n)
+            return -ERR_AGAIN;
         if (lf == line || p[lf - 1] != '\r')
             return -ERR_BARE_LF;
-        if (lf - line == 1 && !first) {
-            *scan = line;
-            const size_t size = lf + 1 - skip;
-            return size > lim->max_head ? -ERR_HEAD_TOO_LARGE : (int64_t)size;
-        }
-        if (lf - line - 1 > max)
-            return first ? -ERR_URI_TOO_LONG : -ERR_HEAD_TOO_LARGE;
+        if (lf - line == 1 && !first)
+            return (int64_t)(lf + 1 - skip);
         line = lf + 1;
     }
 }
