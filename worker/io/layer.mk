@@ -5,3 +5,13 @@ libio_a_SOURCES = \
 	worker/io/pipe.c worker/io/pipe.h \
 	worker/io/sock.c worker/io/sock.h \
 	worker/io/timer.c worker/io/timer.h
+
+IO_TESTS = t/unit/link_test t/unit/loop_test t/unit/timer_test
+check_PROGRAMS += $(IO_TESTS)
+UNIT_TESTS += $(IO_TESTS)
+t_unit_link_test_SOURCES = t/unit/link_test.c t/unit/tap.h
+t_unit_link_test_LDADD = $(LIBS_IO)
+t_unit_loop_test_SOURCES = t/unit/loop_test.c t/unit/tap.h
+t_unit_loop_test_LDADD = $(LIBS_IO)
+t_unit_timer_test_SOURCES = t/unit/timer_test.c t/unit/tap.h
+t_unit_timer_test_LDADD = $(LIBS_IO)
