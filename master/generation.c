@@ -298,6 +298,17 @@ void generation_drain(struct generation *g, struct generation *successor, uint64
     generation_check_gone(g);
 }
 
+void generation_reintroduce(struct generation *g, struct generation *successor)
+{
+    for (uint32_t i = 0; i < g->nchild; i++) {
+        struct child *c = &g->child[i];
+        if (c->pid == 0 || c->state != CHILD_DRAINING || c->role != WORKER_SERVE)
+            continue;
+        child_introduce(c, &successor->child[c->number % successor->nworker]);
+        child_send(c, M_DRAIN);
+    }
+}
+
 void generation_stop(struct generation *g)
 {
     if (g->state == GEN_STOPPING)

@@ -41,6 +41,8 @@ int generation_accept(struct generation *g, const char **ret_text);
 /* Live -> draining. What no other generation needs of sockets is closed. successor (may be NULL): the generation that takes over idle
  * connections and tunnels. */
 void generation_drain(struct generation *g, struct generation *successor, uint64_t request_ms, uint64_t tunnel_ms);
+/* A draining one gets a newer successor for what it can hand over; its time goes on. */
+void generation_reintroduce(struct generation *g, struct generation *successor);
 void generation_stop(struct generation *g);           /* M_STOP, and SIGKILL for what is still there 5 s later */
 void generation_kill(struct generation *g);           /* a start that failed: SIGKILL */
 /* A child was reaped: frees the generation when it was the last one. */

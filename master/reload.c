@@ -157,6 +157,8 @@ static void reload_hand_over(struct generation *g)
     const struct conf_global_keys *k = &g->config->global;
     LIST_EACH_SAFE(it, tmp, &master.generations) {
         struct generation *o = CONTAINER(it, struct generation, link);
+        if (o != g && o->state == GEN_DRAINING)
+            generation_reintroduce(o, g);
         if (o != g && o->state == GEN_LIVE)
             generation_drain(o, g, k->drain_timeout, k->drain_tunnel_timeout);
     }

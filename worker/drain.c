@@ -35,6 +35,7 @@ void drain_init(struct worker *w)
 
 void drain_begin(struct worker *w, uint64_t request_ms, uint64_t tunnel_ms, int successor)
 {
+    bool again = w->draining;
     w->draining = true;
     if (w->boot->role == WORKER_HELPER) {
         if (successor >= 0)
@@ -45,8 +46,13 @@ void drain_begin(struct worker *w, uint64_t request_ms, uint64_t tunnel_ms, int 
     }
     clients_drain(&w->clients);
     w->upstreams.closing = true;
-    if (successor >= 0)
+    handovers_end(&w->clients);
+    if (successor >= 0) {
+        handover_close(&w->handover);
         (void)handover_open(&w->handover, &w->clients, successor);
+    }
+    if (again)
+        return;
     timer_set_at(&w->loop.timers, &w->drain_due, clock_ms() + request_ms);
     timer_set_at(&w->loop.timers, &w->tunnel_due, clock_ms() + (tunnel_ms > request_ms ? tunnel_ms : request_ms));
 }
@@ -69,7 +75,8 @@ void drain_check(struct worker *w)
     if (w->loop.stop || w->boot->role == WORKER_HELPER)
         return;
     handover_send(&w->handover);
-    clients_drain_idle(&w->clients, DRAIN_IDLE_MS);
+    if (!w->clients.handing)
+        clients_drain_idle(&w->clients, DRAIN_IDLE_MS);
     (void)upstreams_trim(&w->upstreams, UINT32_MAX);
     if (w->clients.n)
         return;

@@ -43,7 +43,7 @@ void worker_features(struct buf *out);
 enum worker_msg {
     M_ACCEPT = 1,     /* start accepting */
     M_DRAIN,          /* payload struct worker_drain: stop accepting, finish, exit 0; one fd (optional): the channel to the
-                         successor, which takes idle connections and tunnels */
+                         successor, which takes idle connections and tunnels. Once more while draining: a newer successor */
     M_STOP,           /* end now: close everything, exit 0 */
     M_REOPEN,         /* fds: error log fd (or -1 marker in payload), then log fds in order of conf_log.id; payload: struct worker_reopen */
     M_LOG_LEVEL,      /* payload struct worker_log_level */

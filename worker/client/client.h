@@ -86,6 +86,7 @@ struct clients {
     struct timer drain_idle;
     struct handover_in *handovers; /* from predecessors */
     bool accepting, paused, draining;
+    bool handing;                 /* draining, and a successor takes what is idle: connections may be kept */
 };
 
 struct worker_socket;
@@ -126,6 +127,7 @@ struct client *client_adopt(struct clients *cs, const struct conf_listen *l, int
                             uint64_t age_ms);
 void client_h1_resume(struct client *c);             /* an idle one */
 int client_h1_resume_tunnel(struct client *c, const char *p, size_t n, int fd);
+void handovers_end(struct clients *cs);              /* takes what predecessors sent so far, and no more */
 void handovers_free(struct clients *cs);
 void client_close(struct client *c);
 void client_set_state(struct client *c, enum client_state st);

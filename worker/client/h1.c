@@ -128,6 +128,8 @@ static void client_h1_over(struct stream *s, bool cut)
     if (c->state == CLIENT_CLOSED)
         return;
     client_body_free(c);
+    if (s->moved) /* the successor speaks to the client from here on */
+        return;
     if (cut) {
         /* A reset tells the client that what it has is not the whole. */
         struct linger now = {.l_onoff = 1};
@@ -168,7 +170,8 @@ static void client_decide_keep(struct client *c, const struct stream *s, struct 
     }
     const struct clients *cs = c->all;
     bool aged = clock_ms() - c->born_ms > c->peer.listen->conn.connection_age;
-    c->keep = !s->malformed && s->req.keep_alive && f->framing != HTTP_BODY_CLOSE && c->body_done && !c->eof && !cs->draining &&
+    c->keep = !s->malformed && s->req.keep_alive && f->framing != HTTP_BODY_CLOSE && c->body_done && !c->eof &&
+              (!cs->draining || cs->handing) &&
               c->requests < c->max_requests && !aged && c->peer.listen->conn.keepalive_timeout;
     f->close = !c->keep;
     f->keep_alive = c->keep && s->req.minor == 0;

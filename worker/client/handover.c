@@ -9,6 +9,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define HANDOVER_IDLE   1u
@@ -86,6 +87,7 @@ void handover_close(struct handover *h)
 {
     if (h->io.fd < 0)
         return;
+    h->all->handing = false;
     io_close(h->all->loop, &h->io);
 }
 
@@ -129,7 +131,8 @@ static void handover_on_writable(struct io *io)
 int handover_open(struct handover *h, struct clients *cs, int fd)
 {
     *h = (struct handover){.io = {.fd = fd, .handler = handover_on_writable}, .all = cs};
-    if (io_add(cs->loop, &h->io) == 0)
+    cs->handing = io_add(cs->loop, &h->io) == 0;
+    if (cs->handing)
         return 0;
     close(fd);
     h->io.fd = -1;
@@ -183,7 +186,7 @@ static void handover_on_readable(struct io *io)
     struct handover_in *h = CONTAINER(io, struct handover_in, io);
     for (int i = 0; i < 64; i++) {
         int e = msg_recv(io->fd, &handover_msg);
-        if (e == -ERR_AGAIN)
+        if (e == -ERR_AGAIN && !h->all->draining)
             return;
         if (e == -ERR_PROTO)
             continue;
@@ -215,6 +218,17 @@ int handover_accept(struct clients *cs, int fd)
     close(fd);
     h->io.fd = -1;
     return -ERR_SYS;
+}
+
+void handovers_end(struct clients *cs)
+{
+    for (struct handover_in *h = cs->handovers; h; h = h->next) {
+        /* What is queued can still be read after this; who sends more is told, and keeps it. */
+        if (h->io.fd >= 0)
+            shutdown(h->io.fd, SHUT_RD);
+        while (h->io.fd >= 0)
+            handover_on_readable(&h->io);
+    }
 }
 
 void handovers_free(struct clients *cs)
