@@ -524,8 +524,12 @@ static size_t client_first_body(struct client *c, char *p, size_t n)
     } else {
         stream_body_flush(s);
     }
-    if (c->stream == s)
+    if (c->stream == s) {
         client_rearm(c);
+        /* The read of the head may have filled its buffer: no edge will tell of the rest. */
+        if (c->body_wanted && !c->body_done && (c->link.io.ready & IO_READ))
+            io_again(c->all->loop, &c->link.io);
+    }
     return used > 0 ? (size_t)used : 0;
 }
 

@@ -74,6 +74,7 @@ static int fetch_build_head(struct stream *s)
     const struct conf_scope_keys *k = s->scope;
     struct head_out o = {.p = s->env->loop->scratch_head, .cap = LOOP_SCRATCH};
     struct forward_request f = {.client_ip = s->peer->ip,
+                                .real_ip = s->client_ip.p == s->peer->ip.p ? SLICE_NONE : s->client_ip,
                                 .scheme = s->peer->scheme,
                                 .listen_port = s->peer->listen_port,
                                 .trusted = s->peer->trusted,
@@ -583,8 +584,12 @@ static void fetch_on_failed(void *user, int err)
 {
     struct stream *s = user;
     s->conn = NULL;
-    if (s->state == STREAM_FETCH && s->status)
-        stream_set_state(s, STREAM_DELIVER);
+    if (s->pending) {
+        /* The head came, but broken with it what follows: nothing of it has reached the client. */
+        s->pending = NULL;
+        s->have_resp = false;
+        s->status = 0;
+    }
     fetch_failed(s, err, 0);
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/num.h"
 #include "base/panic.h"
 #include "shm/metrics.h"
 #include "worker/http/uri.h"
@@ -352,6 +353,25 @@ static void stream_return(struct stream *s)
     stream_synth(s, r->status, type, body, location, SLICE_NONE);
 }
 
+/* RFC 9110 7.6.2: at 0 the request has reached its last recipient, which is us; else one less is left. TRACE never comes here.
+ * Returns true when it was answered. */
+static bool stream_max_forwards(struct stream *s)
+{
+    uint64_t n;
+    for (size_t i = 0; s->req.method == HTTP_OPTIONS && i < s->req.nfield; i++) {
+        struct http_field *f = &s->req.field[i];
+        if (f->id != FIELD_MAX_FORWARDS || num_u64(f->value, &n) < 0)
+            continue;
+        if (n == 0) {
+            stream_synth(s, 204, SLICE_NONE, SLICE_NONE, SLICE_NONE,
+                         SLICE("GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"));
+            return true;
+        }
+        f->value = arena_printf(&s->arena, "%llu", (unsigned long long)n - 1);
+    }
+    return false;
+}
+
 static int stream_check(struct stream *s)
 {
     if (s->scope->max_body && s->req.framing == HTTP_BODY_LENGTH && s->req.content_length > s->scope->max_body)
@@ -377,6 +397,8 @@ void stream_begin(struct stream *s)
         }
         e = -ERR_NOMEM;
     }
+    if (e == 0 && stream_max_forwards(s))
+        return;
     if (e == 0)
         e = stream_check(s);
     if (e == 0 && arena_failed(&s->arena))
