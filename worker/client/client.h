@@ -41,7 +41,6 @@ struct client {
     char ip[46];
     uint8_t state;
     bool keep;                    /* another request may follow the current one */
-    bool body_wanted;             /* the exchange takes body bytes now */
     bool body_done;               /* the request has been read to its end */
     bool shut_after;              /* send FIN when the output has gone */
     bool in_process;
@@ -51,7 +50,7 @@ struct client {
 struct client_body {
     enum http_framing framing;
     uint64_t left, got;
-    uint64_t since_ms;
+    uint64_t since_ms, took_ms;   /* for the least rate: reading since; time spent before that */
     struct h1_chunk chunk;
 };
 

@@ -30,6 +30,14 @@ static bool client_backed_up(const struct client *c)
     return outq_left(&c->out) || (c->pipe && c->pipe->used);
 }
 
+/* There is something to read that the exchange would take now. */
+static bool client_wanted(const struct client *c)
+{
+    if (!c->stream || !stream_wants_body(c->stream))
+        return false;
+    return c->state == CLIENT_TUNNEL ? !c->eof : c->body && !c->body_done;
+}
+
 /* The one place that decides which deadline runs. */
 static void client_rearm(struct client *c)
 {
@@ -51,7 +59,7 @@ static void client_rearm(struct client *c)
         timer_set_at(w, &c->timer, now + client_idle_ms(c));
         return;
     case CLIENT_EXCHANGE:
-        if (c->body_wanted && k)
+        if (client_wanted(c) && k)
             timer_set_at(w, &c->timer, now + k->body_timeout);
         else
             timer_off(&c->timer);
@@ -113,7 +121,6 @@ static void client_body_free(struct client *c)
 {
     pool_put(&c->all->bodies, c->body);
     c->body = NULL;
-    c->body_wanted = false;
 }
 
 /* The exchange is over and its answer is with the kernel, unless it was cut. */
@@ -139,7 +146,9 @@ static void client_h1_over(struct stream *s, bool cut)
         return;
     }
     if (!c->keep || c->eof) {
-        if (!c->body_done || c->in_n || c->state == CLIENT_TUNNEL)
+        /* A client that meant to go on may have sent its next request already. */
+        bool more = !c->body_done || c->in_n || c->state == CLIENT_TUNNEL || s->req.keep_alive;
+        if (more && !c->eof)
             client_linger(c);
         else
             client_close(c);
@@ -166,6 +175,8 @@ static void client_decide_keep(struct client *c, const struct stream *s, struct 
     if (f->status < 200) {
         if (f->status == 101)
             c->keep = false;
+        if (c->body)
+            c->body->since_ms = clock_ms(); /* only now may a client that expects 100 send */
         return;
     }
     const struct clients *cs = c->all;
@@ -252,11 +263,14 @@ static void client_h1_want_body(struct stream *s)
         (void)stream_body(s, NULL, 0, true, NULL, 0);
         return;
     }
-    c->body_wanted = true;
+    if (c->body)
+        c->body->since_ms = clock_ms();
     client_rearm(c);
     /* In the next turn: what lies in `in` and in the socket needs the scratch buffer, which may be in use right now. */
     if (c->in_n || (c->link.io.ready & IO_READ))
         io_again(c->all->loop, &c->link.io);
+    else
+        stream_body_flush(s); /* a client may wait for 100 before it sends anything */
 }
 
 static void client_h1_tunnel(struct stream *s)
@@ -264,7 +278,6 @@ static void client_h1_tunnel(struct stream *s)
     struct client *c = s->client;
     client_set_state(c, CLIENT_TUNNEL);
     client_body_free(c);
-    c->body_wanted = true;
     c->body_done = true;
     client_rearm(c);
     if (c->in_n || (c->link.io.ready & IO_READ))
@@ -292,11 +305,14 @@ const struct stream_client client_h1_ops = {
 
 /* ---- request bodies ---- */
 
-static bool client_too_slow(const struct client *c)
+/* Only the time in which we were ready to read counts: what the server's side takes is not the client's fault. */
+static bool client_too_slow(struct client *c)
 {
     const struct conf_scope_keys *k = client_scope(c);
-    uint64_t took = clock_ms() - c->body->since_ms;
-    return k && k->body_min_rate && took > CLIENT_RATE_AFTER && c->body->got * 1000 / took < k->body_min_rate;
+    struct client_body *b = c->body;
+    b->took_ms += clock_ms() - b->since_ms;
+    b->since_ms = clock_ms();
+    return k && k->body_min_rate && b->took_ms > CLIENT_RATE_AFTER && b->got * 1000 / b->took_ms < k->body_min_rate;
 }
 
 /* Gives p[0..n) to the exchange as far as it is body. Returns the bytes used, or negative when the exchange is over. */
@@ -325,16 +341,10 @@ static ptrdiff_t client_feed(struct client *c, char *p, size_t n)
         }
     }
     b->got += data;
-    if (end) {
+    if (end)
         c->body_done = true;
-        c->body_wanted = false;
-    }
     int e = stream_body(s, p, data, end, trailer, (size_t)nt);
-    if (e < 0)
-        return e;
-    if (e == 1)
-        c->body_wanted = false;
-    return (ptrdiff_t)used;
+    return e < 0 ? e : (ptrdiff_t)used;
 }
 
 /* Reads and gives body bytes while the exchange takes them. */
@@ -342,7 +352,7 @@ static void client_read_body(struct client *c)
 {
     struct loop *l = c->all->loop;
     int budget = CLIENT_BUDGET;
-    while (c->state == CLIENT_EXCHANGE && c->stream && c->body && c->body_wanted && !c->body_done) {
+    while (c->state == CLIENT_EXCHANGE && client_wanted(c)) {
         char *p = l->scratch;
         size_t n = c->in_n;
         if (n) {
@@ -356,8 +366,10 @@ static void client_read_body(struct client *c)
                 return;
             }
             ssize_t r = link_recv(&c->link, p, CLIENT_READ_BODY);
-            if (r == -ERR_AGAIN)
+            if (r == -ERR_AGAIN) {
+                stream_body_flush(c->stream);
                 return;
+            }
             if (r <= 0) {
                 c->eof = true;
                 stream_client_failed(c->stream, ERR_CLIENT_CLOSED);
@@ -389,7 +401,11 @@ static void client_read_tunnel(struct client *c)
 {
     struct loop *l = c->all->loop;
     int budget = CLIENT_BUDGET;
-    while (c->state == CLIENT_TUNNEL && c->stream && c->body_wanted && !c->eof) {
+    if (c->eof && (c->link.io.ready & IO_ERR)) { /* it had only finished sending; now it is gone altogether */
+        stream_client_failed(c->stream, ERR_CLIENT_CLOSED);
+        return;
+    }
+    while (c->state == CLIENT_TUNNEL && client_wanted(c)) {
         char *p = l->scratch;
         size_t n = c->in_n;
         bool end = false;
@@ -416,11 +432,8 @@ static void client_read_tunnel(struct client *c)
             c->stream->bytes_in += n;
             c->eof = end;
         }
-        int e = stream_body(c->stream, p, n, end, NULL, 0);
-        if (e < 0)
+        if (stream_body(c->stream, p, n, end, NULL, 0) < 0)
             return;
-        if (e == 1)
-            c->body_wanted = false;
     }
 }
 
@@ -513,7 +526,6 @@ static size_t client_first_body(struct client *c, char *p, size_t n)
     struct stream *s = c->stream;
     if (!c->body || !stream_wants_body(s))
         return 0;
-    c->body_wanted = true;
     ptrdiff_t used = 0;
     if (n || c->body_done) {
         bool empty = c->body_done;
@@ -527,7 +539,7 @@ static size_t client_first_body(struct client *c, char *p, size_t n)
     if (c->stream == s) {
         client_rearm(c);
         /* The read of the head may have filled its buffer: no edge will tell of the rest. */
-        if (c->body_wanted && !c->body_done && (c->link.io.ready & IO_READ))
+        if (client_wanted(c) && (c->link.io.ready & IO_READ))
             io_again(c->all->loop, &c->link.io);
     }
     return used > 0 ? (size_t)used : 0;
@@ -735,7 +747,7 @@ static bool client_write(struct client *c)
         c->stream->bytes_out += (uint64_t)w;
     if (!outq_left(&c->out) && c->pipe && c->stream) {
         uint64_t before = c->bytes_out;
-        int e = client_h1_send_pipe(c->stream, c->pipe, false);
+        int e = client_h1_send_pipe(c->stream, c->pipe, c->stream->answer_end);
         if (e < 0) {
             stream_client_failed(c->stream, ERR_CLIENT_CLOSED);
             return false;
@@ -769,7 +781,7 @@ void client_h1_event(struct io *io)
         client_read_head(c);
         return;
     case CLIENT_EXCHANGE:
-        if (c->body_wanted && !c->body_done)
+        if (client_wanted(c))
             client_read_body(c);
         else
             client_watch_end(c);
@@ -794,6 +806,8 @@ void client_h1_timer(struct timer *t)
     case CLIENT_TUNNEL:
         if (!c->stream)
             break;
+        if (!client_backed_up(c) && !client_wanted(c))
+            return; /* left over from a phase that has ended */
         stream_client_failed(c->stream, client_backed_up(c) ? ERR_CLIENT_WRITE_TIME : ERR_CLIENT_BODY_TIME);
         return;
     case CLIENT_HEAD:

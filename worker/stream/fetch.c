@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/panic.h"
 
 #include <string.h>
 
@@ -233,9 +234,18 @@ static void fetch_connect(struct stream *s)
     }
 }
 
+/* A stay in the queue is over: another try may bring another one, with a time of its own. */
+static void fetch_unqueued(struct stream *s)
+{
+    if (!s->queued_at_us)
+        return;
+    s->queue_us = (s->queue_us == UINT64_MAX ? 0 : s->queue_us) + clock_us() - s->queued_at_us;
+    s->queued_at_us = 0;
+}
+
 static void fetch_queue(struct stream *s)
 {
-    bool again = s->queued_at_us != 0;
+    bool again = s->queued_at_us != 0; /* woken in vain */
     if (upstream_wait(s->upstream, &s->waiter, again) < 0) {
         stream_error(s, ERR_QUEUE_FULL);
         return;
@@ -261,8 +271,7 @@ static void fetch_pick(struct stream *s)
         return;
     }
     timer_off(&s->timer);
-    if (s->queued_at_us)
-        s->queue_us = clock_us() - s->queued_at_us;
+    fetch_unqueued(s);
     s->server = i;
     s->entered = true;
     if (s->tries)
@@ -302,7 +311,7 @@ void fetch_on_timer(struct timer *t)
     struct stream *s = CONTAINER(t, struct stream, timer);
     if (s->state == STREAM_QUEUED) {
         upstream_unwait(s->upstream, &s->waiter);
-        s->queue_us = clock_us() - s->queued_at_us;
+        fetch_unqueued(s);
         stream_error(s, ERR_QUEUE_TIMEOUT);
     } else if (s->state == STREAM_BACKOFF) {
         fetch_pick(s);
@@ -330,11 +339,13 @@ static int fetch_tunnel_in(struct stream *s, const char *p, size_t n, bool end)
     int e = n ? up_send(s->conn, p, n, false, NULL, 0) : 0;
     if (n)
         up_rearm(s->conn);
+    if (e == 1)
+        s->want_body = false;
     if (e < 0) {
         stream_client_failed(s, -e);
         return e;
     }
-    if (end) {
+    if (end || s->conn->send_broken) {
         s->client_eof = true;
         if (s->up_eof) {
             fetch_cancel(s, 0);
@@ -350,11 +361,13 @@ int stream_body(struct stream *s, const char *p, size_t n, bool end, const struc
 {
     if (s->state == STREAM_DONE)
         return -ERR_EOF;
-    s->body_in += n;
-    if (!s->conn) { /* the server answered before the body was complete: the rest is read and dropped */
-        s->body_end = s->body_end || end;
-        return 0;
+    if (!s->want_body || !s->conn) {
+        /* Nobody is there to take them, and the client's side was told so: dropping them would falsify the request. */
+        DEBUG_MUST(s->want_body && s->conn);
+        stream_client_failed(s, ERR_INTERNAL);
+        return -ERR_INTERNAL;
     }
+    s->body_in += n;
     if (s->state == STREAM_TUNNEL)
         return fetch_tunnel_in(s, p, n, end);
     if (s->scope->max_body && s->body_in > s->scope->max_body) {
@@ -380,8 +393,9 @@ int stream_body(struct stream *s, const char *p, size_t n, bool end, const struc
 
 void stream_body_flush(struct stream *s)
 {
-    if (s->conn)
-        (void)up_flush(s->conn);
+    int e = s->conn ? up_flush(s->conn) : 0;
+    if (e < 0)
+        stream_client_failed(s, -e);
 }
 
 /* ---- the answer ---- */
@@ -394,11 +408,7 @@ static void fetch_on_connected(void *user)
 static void fetch_on_drained(void *user)
 {
     struct stream *s = user;
-    if (s->state == STREAM_TUNNEL) {
-        s->client_ops->want_body(s);
-        return;
-    }
-    if (s->body_end)
+    if (s->state == STREAM_TUNNEL ? s->client_eof : s->body_end)
         return;
     s->want_body = true;
     s->client_ops->want_body(s);
@@ -433,7 +443,8 @@ static enum http_framing fetch_client_framing(const struct stream *s, const stru
 static int fetch_on_head(void *user, const struct http_response *r)
 {
     struct stream *s = user;
-    if (r->status == 101 && !s->upgrade) {
+    /* Not asked for, or before the request was complete: what follows would be taken for the tunnel's (RFC 9110 7.8). */
+    if (r->status == 101 && (!s->upgrade || (s->req.framing != HTTP_BODY_NONE && !s->body_end))) {
         up_abort(s->conn);
         s->conn = NULL;
         fetch_failed(s, ERR_UP_BAD_HEAD, 0);
@@ -457,7 +468,7 @@ static int fetch_on_head(void *user, const struct http_response *r)
                                        .hide_server = s->scope->server_header == CONF_SRVHDR_HIDE,
                                        .framing = fetch_client_framing(s, r),
                                        .content_length = r->content_length,
-                                       .upgrade = r->status == 101};
+                                       .upgrade = r->status == 101 || r->status == 426};
     s->fwd.write_length = r->has_length && s->fwd.framing != HTTP_BODY_CHUNKED && s->fwd.framing != HTTP_BODY_CLOSE;
     s->status = (uint16_t)r->status;
     buf_fini(&s->replay);
