@@ -375,7 +375,7 @@ static int up_keep_partial(struct up_conn *c, const char *p, size_t n)
 {
     if (n > c->in_cap) {
         uint32_t cap = (uint32_t)((n + 4095) & ~(size_t)4095);
-        char *q = realloc(c->in, cap);
+        char *q = alloc_should_fail() ? NULL : realloc(c->in, cap);
         if (!q)
             return -ERR_NOMEM;
         c->in = q;
@@ -465,9 +465,7 @@ static int up_input(struct up_conn *c, char *p, size_t n)
         if (!c->got_head && !n)
             return 0;
     }
-    if (c->state == UP_TUNNEL)
-        return up_give(c, p, n, false, NULL, 0);
-    int e = up_body(c, p, n);
+    int e = c->state == UP_TUNNEL ? up_give(c, p, n, false, NULL, 0) : up_body(c, p, n);
     if (e == 0 && !c->paused)
         up_rearm(c);
     return e;
@@ -619,7 +617,11 @@ void up_on_event(struct io *io)
     }
     if ((io->ready & IO_WRITE) && outq_left(&c->out))
         up_writable(c);
-    if (c->shut_after && !outq_left(&c->out)) {
+    if (c->state == UP_TUNNEL && c->eof && (io->ready & IO_ERR)) { /* it had only finished sending; now it is gone altogether */
+        up_fail(c, ERR_UP_RESET);
+        return;
+    }
+    if (c->state == UP_TUNNEL && c->shut_after && !outq_left(&c->out)) {
         c->shut_after = false;
         (void)c->link.ops->shutdown(&c->link);
     }
