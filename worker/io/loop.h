@@ -22,7 +22,8 @@ struct io {
     struct list again;
 };
 
-#define LOOP_SCRATCH (256u * 1024u)
+/* The largest head that can be configured (256 KiB), kept from earlier reads, and a read behind it. */
+#define LOOP_SCRATCH (512u * 1024u)
 struct loop {
     int ep;
     bool stop;
