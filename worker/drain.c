@@ -74,7 +74,6 @@ void drain_check(struct worker *w)
 {
     if (w->loop.stop || w->boot->role == WORKER_HELPER)
         return;
-    handover_send(&w->handover);
     if (!w->clients.handing)
         clients_drain_idle(&w->clients, DRAIN_IDLE_MS);
     (void)upstreams_trim(&w->upstreams, UINT32_MAX);

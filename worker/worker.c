@@ -28,11 +28,13 @@ static void worker_on_turn(void *arg)
     struct worker *w = arg;
     slot_heartbeat(w->boot->segment, w->boot->slot, clock_ms());
     counter_add(w->ctr, CTR_TURNS, 1);
+    if (w->draining)
+        handover_send(&w->handover);
     upstreams_turn(&w->upstreams);
-    if (w->log_dirty)
-        record_turn(w);
     if (w->draining)
         drain_check(w);
+    if (w->log_dirty)
+        record_turn(w);
 }
 
 static void worker_on_kick(struct io *io)
