@@ -13,7 +13,7 @@ struct msg {
     uint32_t len; /* payload bytes */
     int nfds;
     int fds[MSG_MAX_FDS]; /* received fds are the caller's to close; CLOEXEC */
-    unsigned char payload[MSG_MAX_PAYLOAD];
+    _Alignas(16) unsigned char payload[MSG_MAX_PAYLOAD]; /* read in place as the structs it holds */
 };
 
 int msg_pair(int ret_fd[2]); /* non-blocking, CLOEXEC */
