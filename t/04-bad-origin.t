@@ -79,7 +79,7 @@ for my $row (@bodies) {
     my ($name, $bytes, $end) = @$row;
     for my $version ('1.1', '1.0') {
         my $c = client($port);
-        $c->send("GET /body HTTP/$version\r\nHost: localhost\r\n\r\n");
+        $c->send("GET /body HTTP/$version\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         my $oc = $o->accept;
         $oc->read_request;
         $oc->send($bytes);

@@ -163,7 +163,7 @@ static void stream_count(struct stream *s)
     for (int i = 0; i < 4; i++)
         atomic_store_explicit(a[i], atomic_load_explicit(a[i], memory_order_relaxed) + n[i], memory_order_relaxed);
     hist_add(&r->total, s->end_us);
-    if (s->malformed)
+    if (s->malformed || (s->reason && !s->tries && err_source(s->reason) == ERR_SRC_CLIENT))
         counter_add(s->env->ctr, CTR_BAD_REQUESTS, 1);
     if (s->reason == ERR_NOMEM)
         counter_add(s->env->ctr, CTR_NOMEM, 1);
@@ -363,7 +363,7 @@ static bool stream_max_forwards(struct stream *s)
         if (f->id != FIELD_MAX_FORWARDS || num_u64(f->value, &n) < 0)
             continue;
         if (n == 0) {
-            stream_synth(s, 204, SLICE_NONE, SLICE_NONE, SLICE_NONE,
+            stream_synth(s, 200, SLICE_NONE, SLICE_NONE, SLICE_NONE,
                          SLICE("GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"));
             return true;
         }

@@ -165,6 +165,17 @@ void upstream_done(struct upstream *u, int index, int err, unsigned status)
     }
 }
 
+/* Asks the other workers to tell us of a free place, or no longer. */
+static void upstream_want(struct upstream *u, bool want)
+{
+    for (size_t i = 0; i < u->n; i++) {
+        if (want)
+            server_want(u->all->segment, u->all->slot, u->server[i].id);
+        else
+            server_unwant(u->all->segment, u->all->slot, u->server[i].id);
+    }
+}
+
 int upstream_wait(struct upstream *u, struct up_waiter *w, bool front)
 {
     if (!front && u->queued >= u->queue_max) {
@@ -175,10 +186,9 @@ int upstream_wait(struct upstream *u, struct up_waiter *w, bool front)
         list_push(&u->queue, &w->link);
     else
         list_append(&u->queue, &w->link);
-    if (u->queued++ == 0)
-        for (size_t i = 0; i < u->n; i++)
-            server_want(u->all->segment, u->all->slot, u->server[i].id);
     gauge_add(u->all->gau, GAU_QUEUED, 1);
+    if (u->queued++ == 0 && !u->in_wake)
+        upstream_want(u, true);
     if (!front) {
         counter_add(u->all->ctr, CTR_UP_QUEUED, 1);
         /* A place may have become free on another worker between our look and our want bit: look once more. */
@@ -195,27 +205,28 @@ void upstream_unwait(struct upstream *u, struct up_waiter *w)
         return;
     list_remove(&w->link);
     gauge_add(u->all->gau, GAU_QUEUED, -1);
-    if (--u->queued == 0)
-        for (size_t i = 0; i < u->n; i++)
-            server_unwant(u->all->segment, u->all->slot, u->server[i].id);
+    if (--u->queued == 0 && !u->in_wake)
+        upstream_want(u, false);
 }
 
-/* Wakes as many waiters as places became free. One that finds no place puts itself back in front, which ends the round. */
+/* Wakes as many waiters as places became free. One that finds no place puts itself back in front, which ends the round. The want
+ * bits are set before the tries: whoever leaves after a try in vain sees them. */
 static void upstream_wake(struct upstream *u)
 {
+    u->in_wake = true;
+    upstream_want(u, true);
     while (u->wakes && u->queued) {
         struct up_waiter *w = CONTAINER(u->queue.next, struct up_waiter, link);
         u->wakes--;
         upstream_unwait(u, w);
         w->wake(w);
-        if (!list_empty(&u->queue) && u->queue.next == &w->link) {
-            /* Still no room. Ask to be told by the other workers again: the bit was used up. */
-            u->wakes = 0;
-            for (size_t i = 0; i < u->n; i++)
-                server_want(u->all->segment, u->all->slot, u->server[i].id);
-        }
+        if (u->queue.next == &w->link)
+            break;
     }
     u->wakes = 0;
+    u->in_wake = false;
+    if (!u->queued)
+        upstream_want(u, false);
 }
 
 void upstreams_turn(struct upstreams *us)

@@ -32,6 +32,7 @@ struct upstream {
     struct list queue;        /* struct up_waiter.link, oldest first */
     uint32_t queued;
     uint32_t wakes;           /* places that became free in this turn */
+    bool in_wake;
     struct list waking;       /* on upstreams.waking while wakes > 0 */
     uint32_t queue_max, idle_share;
     bool named;               /* some server has a name that is resolved while we run */
