@@ -160,9 +160,9 @@ void upstream_done(struct upstream *u, int index, int err, unsigned status)
         u->wakes++;
         if (!list_linked(&u->waking))
             list_append(&us->waking, &u->waking);
-    } else {
-        upstream_kick(us, slot);
     }
+    /* Its want bit is used up by now: it has to be told even if we take the place ourselves, or nobody would tell it again. */
+    upstream_kick(us, slot);
 }
 
 /* Asks the other workers to tell us of a free place, or no longer. */
