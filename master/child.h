@@ -30,6 +30,7 @@ struct child {
     struct deaths deaths;
     uint64_t started_ms;
     unsigned late;               /* looks of the watchdog in a row that found it late */
+    bool draining_unheard;       /* was told to drain and has not answered yet: it may still accept */
     bool killed;                 /* by us: its death is no crash */
     uint64_t requests, cpu_ticks;      /* at the last look */
     uint32_t requests_per_s, cpu_milli;

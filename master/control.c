@@ -196,8 +196,7 @@ static void conn_begin(struct conn *c)
         conn_usage(c);
         return;
     }
-    if (v->role == VERB_OPERATE)
-        LOG_NOTICE("control", "uid %u pid %d: %s %s", (unsigned)c->uid, (int)c->pid, v->word, c->req.argc > 1 ? c->req.argv[1] : "");
+    LOG_AT(v->role == VERB_OPERATE ? LOG_LV_NOTICE : LOG_LV_DEBUG, "control", "uid %u pid %d: %s %s", (unsigned)c->uid, (int)c->pid, v->word, c->req.argc > 1 ? c->req.argv[1] : "");
     if (master.done || (master.stopping && v->role == VERB_OPERATE && c->verb != VERB_stop)) {
         conn_say(c, PROTO_REFUSED, "rpd is stopping");
         return;

@@ -85,7 +85,7 @@ static void supervise_died(struct child *c, int status)
     bool was = c->deaths.crash_loop;
     unsigned delay = deaths_add(&c->deaths, c->started_ms, clock_ms());
     if (c->deaths.crash_loop && !was)
-        LOG_ALERT("worker_crash_loop", "%s of generation %u died more than %u times in %u s; next try in %u s", child_name(c), g->number,
+        LOG_ALERT("crash_loop", "%s of generation %u died more than %u times in %u s; next try in %u s", child_name(c), g->number,
                   DEATHS_BRAKE, DEATHS_WINDOW_MS / 1000, delay / 1000);
     ev_timer_set(&c->respawn, delay, supervise_respawn);
 }
@@ -171,7 +171,7 @@ static void supervise_watch(struct child *c, uint64_t watchdog_ms, uint64_t star
     }
     if (++c->late < 2)
         return;
-    LOG_ALERT("watchdog", "worker %s pid %d of generation %u has not turned its loop for %llu ms and is killed", child_name(c),
+    LOG_ALERT("worker_hangs", "%s pid %d of generation %u has not turned its loop for %llu ms and is killed", child_name(c),
               (int)c->pid, c->gen->number, (unsigned long long)(now - v.heartbeat_ms));
     c->late = 0;
     child_kill(c, SIGKILL);
