@@ -34,7 +34,7 @@ static void check_required(struct conf_load *x, const struct conf_section *s)
             e = e->next;
         struct slice name = conf_key_name(k);
         if (!e)
-            conf_load_error(x, s->pos, "[%s " SLICE_FMT "] needs `" SLICE_FMT "`", info->name,
+            conf_load_error(x, s->pos, "[%s " SLICE_FMT "] needs \"" SLICE_FMT "\"", info->name,
                             SLICE_ARG(s->name), SLICE_ARG(name));
     }
 }
@@ -260,7 +260,7 @@ static int collect_routes(struct conf_load *x, struct pending_list *own, struct 
                 conf_near_try(&near, c->host[i]->name);
             if (near.best.p)
                 conf_load_error(x, s->pos,
-                                "there is no [host " SLICE_FMT "]; did you mean `" SLICE_FMT "`?",
+                                "there is no [host " SLICE_FMT "]; did you mean \"" SLICE_FMT "\"?",
                                 SLICE_ARG(s->host), SLICE_ARG(near.best));
             else
                 conf_load_error(x, s->pos, "there is no [host " SLICE_FMT "]", SLICE_ARG(s->host));

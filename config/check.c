@@ -86,12 +86,12 @@ static void report_name(struct conf_load *x, const struct conf_host *h, const st
 {
     const char *mark = n->kind == CONF_NAME_EXACT ? "" : n->kind == CONF_NAME_REGEX ? "~" : "*";
     if (h == o->host)
-        conf_load_error(x, n->pos, "name `%s" SLICE_FMT "` is given twice", mark,
+        conf_load_error(x, n->pos, "name \"%s" SLICE_FMT "\" is given twice", mark,
                         SLICE_ARG(n->text));
     else
         conf_load_error(
             x, n->pos,
-            "name `%s" SLICE_FMT "` belongs to [host " SLICE_FMT "] (%s:%u) already%s" SLICE_FMT,
+            "name \"%s" SLICE_FMT "\" belongs to [host " SLICE_FMT "] (%s:%u) already%s" SLICE_FMT,
             mark, SLICE_ARG(n->text), SLICE_ARG(o->host->name), o->name->pos.file,
             o->name->pos.line, l ? ", on listener " : "", SLICE_ARG(l ? l->name : SLICE("")));
 }
@@ -212,11 +212,11 @@ static void check_limits(struct conf_load *x)
         conf_load_error(x, pos, "%zu logs; 256 is the limit", c->nlog);
     if (c->nroute >= CONF_MOST_SERIES)
         conf_load_warn(x, pos,
-                       "%zu hosts and routes; those beyond %u share one series of metrics, `other`",
+                       "%zu hosts and routes; those beyond %u share one series of metrics, \"other\"",
                        c->nroute, CONF_MOST_SERIES - 1);
     if (c->nlisten == 0 && x->d->errors == 0)
         conf_load_error(x, pos,
-                        "there is nothing to listen on; write `proxy = http://HOST:PORT`, or "
+                        "there is nothing to listen on; write \"proxy = http://HOST:PORT\", or "
                         "[listen], [host] and [upstream] sections");
     else if (c->nhost == 0 && x->d->errors == 0)
         conf_load_warn(x, pos, "there is no [host]: every request is answered with 404");
@@ -237,7 +237,7 @@ static void check_global(struct conf_load *x)
                         "control_socket is too long for a unix socket (107 bytes)");
     if (g->user.n > 0 && !number(g->user) && !getpwnam(g->user.p))
         conf_load_warn(x, key_pos(o, "user", pos),
-                       "there is no user `" SLICE_FMT "` on this machine", SLICE_ARG(g->user));
+                       "there is no user \"" SLICE_FMT "\" on this machine", SLICE_ARG(g->user));
     const struct {
         const char *key;
         struct slice name;
@@ -247,7 +247,7 @@ static void check_global(struct conf_load *x)
     for (size_t i = 0; i < sizeof groups / sizeof groups[0]; i++)
         if (groups[i].name.n > 0 && !number(groups[i].name) && !getgrnam(groups[i].name.p))
             conf_load_warn(x, key_pos(o, groups[i].key, pos),
-                           "there is no group `" SLICE_FMT "` on this machine",
+                           "there is no group \"" SLICE_FMT "\" on this machine",
                            SLICE_ARG(groups[i].name));
     const struct {
         const char *key;

@@ -211,15 +211,15 @@ static bool begin_entry(struct reader *r, struct slice s, size_t indent)
         i++;
     uint32_t col = (uint32_t)i + 1;
     if (i >= s.n)
-        return reader_bad(r, r->line, col, "expected `=` and a value"), false;
+        return reader_bad(r, r->line, col, "expected \"=\" and a value"), false;
     if (s.p[i] != '=') {
-        const char *why = s.p[i] == ':' ? "keys are written with `=`, not with `:`"
-                          : name.n == 0 ? "expected `key = value` or `[section]`"
-                                        : "expected `=`; keys are lower case with underscores";
+        const char *why = s.p[i] == ':' ? "keys are written with \"=\", not with \":\""
+                          : name.n == 0 ? "expected \"key = value\" or \"[section]\""
+                                        : "expected \"=\"; keys are lower case with underscores";
         return reader_bad(r, r->line, col, why), false;
     }
     if (name.n == 0)
-        return reader_bad(r, r->line, (uint32_t)indent + 1, "a key is missing before `=`"), false;
+        return reader_bad(r, r->line, (uint32_t)indent + 1, "a key is missing before \"=\""), false;
     if (name.n > CONF_INI_NAME_MAX)
         return reader_bad(r, r->line, (uint32_t)indent + 1,
                           "the name of the key is longer than 40 bytes"),
@@ -258,12 +258,12 @@ static bool begin_title(struct reader *r, struct slice s, size_t indent)
     while (end < s.n && s.p[end] != ']')
         end++;
     if (end == s.n)
-        return reader_bad(r, r->line, (uint32_t)s.n + 1, "`]` is missing"), false;
+        return reader_bad(r, r->line, (uint32_t)s.n + 1, "\"]\" is missing"), false;
     for (size_t i = end + 1; i < s.n; i++) {
         if (quotes_feed(&q, s.p[i]) || (s.p[i] == '#' && is_blank(s.p[i - 1])))
             break;
         if (!is_blank(s.p[i]))
-            return reader_bad(r, r->line, (uint32_t)i + 1, "nothing may follow `]` but a comment"),
+            return reader_bad(r, r->line, (uint32_t)i + 1, "nothing may follow \"]\" but a comment"),
                    false;
     }
     struct slice title = slice_trim(slice_of(s.p + indent + 1, end - indent - 1));

@@ -188,14 +188,14 @@ void conf_key_hint(enum conf_sect sect, struct slice name, struct buf *out)
         if (sections[sect].groups & (1u << table[i].group))
             conf_near_try(&near, conf_key_name(&table[i]));
     if (near.best.p) {
-        buf_printf(out, "; did you mean `" SLICE_FMT "`?", SLICE_ARG(near.best));
+        buf_printf(out, "; did you mean \"" SLICE_FMT "\"?", SLICE_ARG(near.best));
         return;
     }
     for (size_t i = 0; i < KEY_ID__COUNT; i++)
         conf_near_try(&near, conf_key_name(&table[i]));
     if (!near.best.p)
         return;
-    buf_printf(out, "; did you mean `" SLICE_FMT "`", SLICE_ARG(near.best));
+    buf_printf(out, "; did you mean \"" SLICE_FMT "\"", SLICE_ARG(near.best));
     for (size_t s = CONF_SECT_GLOBAL; s < CONF_SECT__COUNT; s++) {
         if (!conf_key_find((enum conf_sect)s, near.best))
             continue;

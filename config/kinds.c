@@ -13,7 +13,7 @@ const struct conf_word *conf_kind_one(struct conf_load *x, const struct conf_ent
         return &e->word[0];
     struct slice name = conf_key_name(e->key);
     conf_load_error(x, conf_load_word_pos(e, &e->word[1]),
-                    "`" SLICE_FMT "` takes one value; quote it if the blank is part of it",
+                    "\"" SLICE_FMT "\" takes one value; quote it if the blank is part of it",
                     SLICE_ARG(name));
     return NULL;
 }
@@ -27,7 +27,7 @@ static bool bad_value(struct conf_load *x, const struct conf_entry *e, const str
                       const char *what)
 {
     struct slice name = conf_key_name(e->key);
-    conf_load_error(x, conf_load_word_pos(e, w), "`" SLICE_FMT "`: `" SLICE_FMT "` is not %s",
+    conf_load_error(x, conf_load_word_pos(e, w), "\"" SLICE_FMT "\": \"" SLICE_FMT "\" is not %s",
                     SLICE_ARG(name), SLICE_ARG(w->text), what);
     return false;
 }
@@ -56,7 +56,7 @@ static bool in_range(struct conf_load *x, const struct conf_entry *e, const stru
     conf_kind_number(k->kind, k->min, &x->scratch);
     buf_str(&x->scratch, " and ");
     conf_kind_number(k->kind, k->max, &x->scratch);
-    conf_load_error(x, conf_load_word_pos(e, w), "`" SLICE_FMT "` must be between " SLICE_FMT,
+    conf_load_error(x, conf_load_word_pos(e, w), "\"" SLICE_FMT "\" must be between " SLICE_FMT,
                     SLICE_ARG(name), SLICE_ARG(buf_slice(&x->scratch)));
     return false;
 }
@@ -250,9 +250,9 @@ static bool parse_word(struct conf_load *x, const struct conf_entry *e, const st
     for (size_t i = 0; t[i].word; i++)
         buf_printf(&x->scratch, "%s%s", i == 0 ? "" : t[i + 1].word ? ", " : " or ", t[i].word);
     if (near.best.p)
-        buf_printf(&x->scratch, "; did you mean `" SLICE_FMT "`?", SLICE_ARG(near.best));
+        buf_printf(&x->scratch, "; did you mean \"" SLICE_FMT "\"?", SLICE_ARG(near.best));
     conf_load_error(x, conf_load_word_pos(e, w),
-                    "`" SLICE_FMT "`: `" SLICE_FMT "` is not " SLICE_FMT, SLICE_ARG(name),
+                    "\"" SLICE_FMT "\": \"" SLICE_FMT "\" is not " SLICE_FMT, SLICE_ARG(name),
                     SLICE_ARG(w->text), SLICE_ARG(buf_slice(&x->scratch)));
     return false;
 }

@@ -49,7 +49,7 @@ static bool list_begin(struct conf_load *x, const struct conf_entry *e, void *li
     if (*ret_off && (e->append || !e->first)) {
         struct slice name = conf_key_name(e->key);
         conf_load_error(x, conf_load_word_pos(e, e->word),
-                        "`off` clears `" SLICE_FMT "` and stands alone", SLICE_ARG(name));
+                        "\"off\" clears \"" SLICE_FMT "\" and stands alone", SLICE_ARG(name));
         return false;
     }
     if (e->first && !e->append)
@@ -61,7 +61,7 @@ static bool bad(struct conf_load *x, const struct conf_entry *e, const struct co
                 const char *what)
 {
     struct slice name = conf_key_name(e->key);
-    conf_load_error(x, conf_load_word_pos(e, w), "`" SLICE_FMT "`: `" SLICE_FMT "` %s",
+    conf_load_error(x, conf_load_word_pos(e, w), "\"" SLICE_FMT "\": \"" SLICE_FMT "\" %s",
                     SLICE_ARG(name), SLICE_ARG(w->text), what);
     return false;
 }
@@ -209,7 +209,7 @@ static bool addr_of_word(struct conf_load *x, const struct conf_entry *e, const 
     if (addr_parse(s, ret) < 0)
         return bad(x, e, w,
                    num_u64(s, &port) == 0
-                       ? "lacks an address; `:PORT` is every IPv4 address"
+                       ? "lacks an address; \":PORT\" is every IPv4 address"
                        : "is not an address (IP:PORT, [IPV6]:PORT, :PORT, unix:/PATH)");
     if (ret->u.sa.sa_family != AF_UNIX && addr_port(&ret->u.sa) == 0)
         return bad(x, e, w, "lacks a port");
@@ -295,7 +295,7 @@ static bool parse_retry(struct conf_load *x, const struct conf_entry *e, void *d
         r.tries = (uint32_t)n;
         if (e->nword > 1 && (!slice_eq(e->word[1].text, SLICE("on")) || e->nword == 2))
             return bad(x, e, &e->word[1],
-                       "should be `on` with one or more of connect, reused, reset, 502, 503, 504 "
+                       "should be \"on\" with one or more of connect, reused, reset, 502, 503, 504 "
                        "behind it");
         if (e->nword > 2)
             r.on = 0;
@@ -359,7 +359,7 @@ static bool parse_errpage(struct conf_load *x, const struct conf_entry *e, void 
         return off;
     if (e->nword != 2) {
         conf_load_error(x, conf_load_word_pos(e, &e->word[e->nword > 2 ? 2 : 0]),
-                        "`error_page` is STATUS[,STATUS] FILE");
+                        "\"error_page\" is STATUS[,STATUS] FILE");
         return false;
     }
     if (!page_statuses(x, e, &p))
@@ -415,7 +415,7 @@ static void *find_named(struct conf_load *x, const struct conf_entry *e, const s
         conf_near_try(&near, *(const struct slice *)all[i]);
     if (near.best.p)
         conf_load_error(x, conf_load_word_pos(e, w),
-                        "there is no [%s " SLICE_FMT "]; did you mean `" SLICE_FMT "`?", kind,
+                        "there is no [%s " SLICE_FMT "]; did you mean \"" SLICE_FMT "\"?", kind,
                         SLICE_ARG(w->text), SLICE_ARG(near.best));
     else
         conf_load_error(x, conf_load_word_pos(e, w), "there is no [%s " SLICE_FMT "]", kind,
@@ -475,7 +475,7 @@ static bool parse_upref(struct conf_load *x, const struct conf_entry *e, void *d
     x->bad_upstream = true;
     if (e->nword > 1) {
         conf_load_error(x, conf_load_word_pos(e, &e->word[1]),
-                        "`upstream` takes one name; requests cannot be split between upstreams");
+                        "\"upstream\" takes one name; requests cannot be split between upstreams");
         return false;
     }
     if (!conf_kind_is_off(e)) {
@@ -517,7 +517,7 @@ static const char *dns_problem(struct slice s)
         if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
               c == '-' || c == '_'))
             return c == ':'   ? "has a port; names are written without one"
-                   : c == '*' ? "has a `*` that is not its whole first label"
+                   : c == '*' ? "has a \"*\" that is not its whole first label"
                    : c == '/' ? "is a URL, not a host name"
                               : "is not a host name";
         if (++label > 63)
@@ -553,7 +553,7 @@ static bool one_name(struct conf_load *x, const struct conf_entry *e, const stru
     if (s.n > 0 && s.p[0] == '~') {
         n->kind = CONF_NAME_REGEX;
         n->text = slice_of(s.p + 1, s.n - 1);
-        return s.n > 1 ? true : bad(x, e, w, "has no regular expression behind `~`");
+        return s.n > 1 ? true : bad(x, e, w, "has no regular expression behind \"~\"");
     }
     if (s.n > 2 && s.p[0] == '[' && s.p[s.n - 1] == ']' &&
         addr_parse_ip(slice_of(s.p + 1, s.n - 2), &ip) == 0) {
@@ -604,17 +604,17 @@ static void item_hnames(const void *v, size_t i, struct buf *out)
 static const char *path_problem(struct slice s)
 {
     if (s.n == 0 || s.p[0] != '/')
-        return "does not begin with `/` (or with `~` for a regular expression)";
+        return "does not begin with \"/\" (or with \"~\" for a regular expression)";
     for (size_t i = 0; i < s.n; i++) {
         struct slice rest = slice_of(s.p + i, s.n - i);
         if (s.p[i] == '?' || s.p[i] == '#')
-            return "has a query; a path ends before `?` and `#`";
+            return "has a query; a path ends before \"?\" and \"#\"";
         if (s.p[i] == '*')
-            return "has a `*` that does not follow the last `/`; prefixes are written /prefix/*";
+            return "has a \"*\" that does not follow the last \"/\"; prefixes are written /prefix/*";
         if ((unsigned char)s.p[i] <= ' ' || s.p[i] == 0x7f)
             return "has a blank or control byte";
         if (slice_starts(rest, SLICE("//")))
-            return "has an empty segment; paths are compared with `//` merged into `/`";
+            return "has an empty segment; paths are compared with \"//\" merged into \"/\"";
         if (slice_eq(rest, SLICE("/.")) || slice_starts(rest, SLICE("/./")) ||
             slice_eq(rest, SLICE("/..")) || slice_starts(rest, SLICE("/../")))
             return "has a dot segment; paths are compared after these are resolved";
@@ -635,7 +635,7 @@ static bool parse_path(struct conf_load *x, const struct conf_entry *e, void *ds
             p.kind = CONF_PATH_REGEX;
             p.text = slice_of(w->text.p + 1, w->text.n - 1);
             if (p.text.n == 0)
-                problem = "has no regular expression behind `~`";
+                problem = "has no regular expression behind \"~\"";
         } else {
             if (slice_ends(w->text, SLICE("/*"))) {
                 p.kind = CONF_PATH_PREFIX;
@@ -687,7 +687,7 @@ static bool parse_return(struct conf_load *x, const struct conf_entry *e, void *
         return bad(x, e, &e->word[0], "is not a status from 200 to 599");
     if (e->nword > 2) {
         conf_load_error(x, conf_load_word_pos(e, &e->word[2]),
-                        "`return` is STATUS, STATUS \"text\" or STATUS URL; quote the text");
+                        "\"return\" is STATUS, STATUS \"text\" or STATUS URL; quote the text");
         return false;
     }
     r.status = (uint16_t)v;
@@ -765,7 +765,7 @@ static bool server_option(struct conf_load *x, const struct conf_entry *e,
             &x->scratch,
             "is not an option of a server (weight=N, backup, down, max_conns=N, resolve=DURATION)");
         if (near.best.p)
-            buf_printf(&x->scratch, "; did you mean `" SLICE_FMT "`?", SLICE_ARG(near.best));
+            buf_printf(&x->scratch, "; did you mean \"" SLICE_FMT "\"?", SLICE_ARG(near.best));
         buf_chr(&x->scratch, 0);
         return bad(x, e, w, x->scratch.failed ? "is not an option of a server" : x->scratch.p);
     }

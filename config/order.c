@@ -51,7 +51,7 @@ static int claim(struct conf_load *x, struct map *m, const struct conf_host *h,
         return 0;
     if (p)
         conf_load_error(x, p->pos,
-                        "path `" SLICE_FMT "%s` of [route " SLICE_FMT "/" SLICE_FMT
+                        "path \"" SLICE_FMT "%s\" of [route " SLICE_FMT "/" SLICE_FMT
                         "] is also in [route " SLICE_FMT "/" SLICE_FMT
                         "] (%s:%u), with the same methods and priority",
                         SLICE_ARG(p->text), p->kind == CONF_PATH_PREFIX ? "*" : "",

@@ -63,26 +63,26 @@ void conf_quick_build(struct conf_load *x)
             s->kind != CONF_SECT_ROUTE && s->kind != CONF_SECT_UPSTREAM)
             continue;
         conf_load_error(x, s->pos,
-                        "[%s] cannot be combined with `%s =` before the first section (line %u)",
+                        "[%s] cannot be combined with \"%s =\" before the first section (line %u)",
                         conf_sect_info(s->kind)->name, proxy ? "proxy" : "listen",
                         proxy ? proxy->pos.line : listen->pos.line);
         return;
     }
     const struct conf_entry *any = proxy ? proxy : listen;
     if (!proxy) {
-        conf_load_error(x, listen->pos, "`listen` needs `proxy = http://HOST:PORT` beside it");
+        conf_load_error(x, listen->pos, "\"listen\" needs \"proxy = http://HOST:PORT\" beside it");
         return;
     }
     if (proxy->nword != 1 || (listen && listen->nword == 0) || proxy->append) {
         conf_load_error(x,
                         proxy->nword > 1 ? conf_load_word_pos(proxy, &proxy->word[1]) : proxy->pos,
-                        "`proxy` takes one URL");
+                        "\"proxy\" takes one URL");
         return;
     }
     buf_clear(&x->scratch);
     const char *problem = target(proxy->word[0].text, &x->scratch);
     if (problem) {
-        conf_load_error(x, conf_load_word_pos(proxy, proxy->word), "`proxy`: %s", problem);
+        conf_load_error(x, conf_load_word_pos(proxy, proxy->word), "\"proxy\": %s", problem);
         return;
     }
     struct slice server = arena_dup(&x->c->arena, buf_slice(&x->scratch));

@@ -158,12 +158,12 @@ static bool title_parse(struct conf_load *x, struct slice title, struct conf_pos
     }
     if ((s->host.n > 0 && !name_ok(s->host)) || !name_ok(s->route)) {
         conf_load_error(
-            x, pos, "bad name `" SLICE_FMT "`: letters, digits, `_`, `.`, `*` and `-`, %u at most",
+            x, pos, "bad name \"" SLICE_FMT "\": letters, digits, \"_\", \".\", \"*\" and \"-\", %u at most",
             SLICE_ARG(s->name), NAME_LONGEST);
         return false;
     }
     if (slice_eq(s->name, SLICE("off"))) {
-        conf_load_error(x, pos, "`off` cannot be a name");
+        conf_load_error(x, pos, "\"off\" cannot be a name");
         return false;
     }
     return true;
@@ -321,13 +321,13 @@ static int on_quick(struct conf_load *x, struct slice name, const struct conf_en
     if (x->current_file != 0 || !at) {
         buf_clear(&x->scratch);
         conf_key_hint(CONF_SECT_NONE, name, &x->scratch);
-        conf_load_error(x, e->pos, "key `" SLICE_FMT "` before any section" SLICE_FMT "%s",
+        conf_load_error(x, e->pos, "key \"" SLICE_FMT "\" before any section" SLICE_FMT "%s",
                         SLICE_ARG(name), SLICE_ARG(buf_slice(&x->scratch)),
                         x->current_file == 0 && x->scratch.n == 0
                             ? "; only proxy, listen and include may stand here"
                             : "");
     } else if (*at) {
-        conf_load_error(x, e->pos, "`" SLICE_FMT "` is given twice; the first time in line %u",
+        conf_load_error(x, e->pos, "\"" SLICE_FMT "\" is given twice; the first time in line %u",
                         SLICE_ARG(name), (*at)->pos.line);
     } else {
         *at = entry_add(x, NULL, e);
@@ -353,7 +353,7 @@ static int on_entry(void *user, const struct conf_ini_entry *ie)
         if (!e.key) {
             buf_clear(&x->scratch);
             conf_key_hint(kind, ie->name, &x->scratch);
-            conf_load_error(x, e.pos, "unknown key `" SLICE_FMT "` in [%s]" SLICE_FMT,
+            conf_load_error(x, e.pos, "unknown key \"" SLICE_FMT "\" in [%s]" SLICE_FMT,
                             SLICE_ARG(ie->name), conf_sect_info(kind)->name,
                             SLICE_ARG(buf_slice(&x->scratch)));
             return 0;
@@ -373,17 +373,17 @@ static int on_entry(void *user, const struct conf_ini_entry *ie)
     struct slice name = conf_key_name(e.key);
     const struct conf_entry *old = seen_before(x, e.key);
     if (e.append && !(e.key->flags & F_LIST)) {
-        conf_load_error(x, e.pos, "`" SLICE_FMT "` is no list: write `=`", SLICE_ARG(name));
+        conf_load_error(x, e.pos, "\"" SLICE_FMT "\" is no list: write \"=\"", SLICE_ARG(name));
         return 0;
     }
     if (old && !(e.key->flags & F_LIST)) {
-        conf_load_error(x, e.pos, "`" SLICE_FMT "` is given twice; the first time at %s:%u",
+        conf_load_error(x, e.pos, "\"" SLICE_FMT "\" is given twice; the first time at %s:%u",
                         SLICE_ARG(name), old->pos.file, old->pos.line);
         return 0;
     }
     /* A value that was refused leaves an entry without words: the key was not forgotten. */
     if (k == 0 && e.nword == 0)
-        conf_load_error(x, conf_load_value_pos(&e), "`" SLICE_FMT "` has no value",
+        conf_load_error(x, conf_load_value_pos(&e), "\"" SLICE_FMT "\" has no value",
                         SLICE_ARG(name));
     e.first = !old;
     struct conf_entry *own = entry_add(x, x->sect, &e);

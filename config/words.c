@@ -48,7 +48,7 @@ static void expand(struct splitter *s)
     size_t n = end - from;
     if (end == v.n || n == 0 || n >= sizeof name) {
         complain(s, s->at,
-                 end == v.n ? "`}` is missing after `${`" : "bad name of an environment variable");
+                 end == v.n ? "\"}\" is missing after \"${\"" : "bad name of an environment variable");
         s->at = end < v.n ? end + 1 : end;
         return;
     }
@@ -146,7 +146,7 @@ int conf_words_split(const struct conf_ini_entry *e, struct arena *a, struct buf
             break;
         if (v.p[s.at] == '#') {
             complain(&s, s.at,
-                     "a comment at the end of a line begins with `;`; quote the word if it is no "
+                     "a comment at the end of a line begins with \";\"; quote the word if it is no "
                      "comment");
             break;
         }

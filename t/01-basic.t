@@ -74,7 +74,7 @@ subtest 'answers without a body' => sub {
         $oc->read_request;
         $oc->send("HTTP/1.1 $status X\r\nETag: \"e\"\r\n\r\n");
         my $a = $c->read_response;
-        is($a->{status}, $status, $status);
+        is($a->{status}, $status, "status $status");
         is($a->{fields}{'transfer-encoding'}, undef, "$status has no coding");
     }
     $oc->close;

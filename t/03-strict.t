@@ -35,7 +35,7 @@ my @table = (
     ['TE empty', "POST / HTTP/1.1\r\n${h}Transfer-Encoding:\r\n\r\n", qr/400|501/],
     ['TE quoted', "POST / HTTP/1.1\r\n${h}Transfer-Encoding: \"chunked\"\r\n\r\n0\r\n\r\n", qr/400|501/],
     ['TE vertical tab', "POST / HTTP/1.1\r\n${h}Transfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n", qr/400|501/],
-    ['TE in HTTP/1.0', "POST / HTTP/1.0\r\n$h$ch\r\n0\r\n\r\n", 400],
+    ['TE in HTTP/1.0', "POST / HTTP/1.0\r\n$h$ch\r\n0\r\n\r\n", qr/400|501/],
     ['blank before colon', "POST / HTTP/1.1\r\n${h}Content-Length : 5\r\n\r\nhello", 400],
     ['blank before colon of TE', "POST / HTTP/1.1\r\n${h}Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n", 400],
     ['tab before colon', "GET / HTTP/1.1\r\n${h}X-A\t: 1\r\n\r\n", 400],
@@ -74,10 +74,10 @@ my @table = (
     ['fragment', "GET /a#b HTTP/1.1\r\n$h\r\n", 400],
     ['control byte in target', "GET /a\x01 HTTP/1.1\r\n$h\r\n", 400],
     ['NUL in target', "GET /a\0 HTTP/1.1\r\n$h\r\n", 400],
-    ['encoded NUL', "GET /a%00 HTTP/1.1\r\n$h\r\n", 400],
-    ['bad percent', "GET /a%zz HTTP/1.1\r\n$h\r\n", 400],
-    ['above the root', "GET /../etc/passwd HTTP/1.1\r\n$h\r\n", 400],
-    ['above the root, encoded', "GET /%2e%2e/x HTTP/1.1\r\n$h\r\n", 400],
+    ['encoded NUL', "GET /a%00 HTTP/1.1\r\n$h\r\n", 400, 'framed'],
+    ['bad percent', "GET /a%zz HTTP/1.1\r\n$h\r\n", 400, 'framed'],
+    ['above the root', "GET /../etc/passwd HTTP/1.1\r\n$h\r\n", 400, 'framed'],
+    ['above the root, encoded', "GET /%2e%2e/x HTTP/1.1\r\n$h\r\n", 400, 'framed'],
     ['asterisk with GET', "GET * HTTP/1.1\r\n$h\r\n", 400],
     ['bad method', "G{T / HTTP/1.1\r\n$h\r\n", 400],
     ['no version', "GET /\r\n$h\r\n", 400],
@@ -96,8 +96,14 @@ my @table = (
     ['field without end', "GET / HTTP/1.1\r\n${h}X-A: " . ('a' x 40000), 431],
 );
 for my $row (@table) {
-    my ($name, $bytes, $want) = @$row;
+    my ($name, $bytes, $want, $framed) = @$row;
     my $c = client($port);
+    # Where a request ends was never in doubt for those marked as framed: their connections may go on.
+    if ($framed) {
+        $c->send($bytes);
+        is($c->read_response->{status}, $want, "$name: status");
+        next;
+    }
     # What follows must not be taken for a request of its own.
     $c->send($bytes . "GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n", quiet => 1);
     my $a = eval { $c->read_response };

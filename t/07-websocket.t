@@ -13,7 +13,7 @@ flush = 10ms
 format = "%{status} %{reason} %{uri}"
 [listen ws]
 address = 127.0.0.1:$port
-[listen off]
+[listen none]
 address = 127.0.0.1:$port2
 [upstream app]
 server = @{[ $o->address ]}
@@ -27,9 +27,9 @@ write_timeout = 300ms
 [route ws/short]
 path = /short
 tunnel_timeout = 300ms
-[host off]
+[host none]
 names = *
-listen = off
+listen = none
 upstream = app
 upgrade = off
 END

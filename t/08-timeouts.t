@@ -22,7 +22,7 @@ subtest 'head_timeout' => sub {
     my $t0 = time;
     $c->send("GET /slow HTTP/1.1\r\n");
     my $a = $c->read_response;
-    is($a->{status}, 408, '408');
+    is($a->{status}, 408, 'status 408');
     ok($c->closed, 'closed');
     took($t0, 0.45, 3, 'it');
     $c->close;
@@ -60,7 +60,7 @@ subtest 'body_timeout' => sub {
     $c->send(request('POST', '/body', ['Content-Length', 100]) . 'abc');
     my $oc = $o->accept;
     my $a = $c->read_response;
-    is($a->{status}, 408, '408');
+    is($a->{status}, 408, 'status 408');
     took($t0, 0.35, 3, 'it');
     ok($c->closed, 'closed');
     unlike($oc->read_eof, qr/abc.{97}/s, 'the server\'s connection ends');
@@ -75,7 +75,7 @@ subtest 'first_byte_timeout' => sub {
     my $oc = $o->accept;
     $oc->read_request;
     my $a = $c->read_response;
-    is($a->{status}, 504, '504');
+    is($a->{status}, 504, 'status 504');
     took($t0, 0.35, 3, 'it');
     ok($oc->closed, 'the server\'s connection is closed');
     $_->close for $c, $oc;
@@ -103,13 +103,11 @@ subtest 'event streams may be silent for longer' => sub {
     my $oc = $o->accept;
     $oc->read_request;
     $oc->send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n");
-    like($c->read_until(qr/data: 1\n\n/), qr/data: 1/, 'an event passes at once');
+    like($c->read_until(qr/data: 1\n\n\r\n/), qr/data: 1/, 'an event passes at once');
     ok($c->silent(1.2), 'silence is no error');
     $oc->send("data: 2\n\n");
-    like($c->read_until(qr/data: 2\n\n/), qr/data: 2/, 'the next one');
-    $_->close for $oc;
-    $c->read_eof if 0;
-    $c->close;
+    like($c->read_until(qr/data: 2\n\n\r\n/), qr/data: 2/, 'the next one');
+    $_->close for $c, $oc;
     ++$n;
 };
 
@@ -172,7 +170,7 @@ subtest 'connect_timeout' => sub {
         listen => "127.0.0.1:$p2", server => $full->address, defaults => "retry = 0\nconnect_timeout = 300ms"
     ), global => "workers = 1\n");
     my $t0 = time;
-    is(http_get($p2, '/')->{status}, 504, '504');
+    is(http_get($p2, '/')->{status}, 504, 'status 504');
     took($t0, 0.25, 3, 'it');
     $s2->stop;
 };

@@ -59,8 +59,8 @@ static void test_forms(void)
     READS("[a b]\nx=1\n[a b]\ny=2\n", "[1:1 a b](2:1 x 2:3 <1>)[3:1 a b](4:1 y 4:3 <2>)",
           "sections of one name stay apart");
     READS("[ a ] ; why\nx=1", "[1:1 a](2:1 x 2:3 <1>)", "comment behind a title");
-    READS("[a] x", "!1:5 nothing may follow `]` but a comment!", "text behind a title");
-    READS("[a", "!1:3 `]` is missing!", "title without end");
+    READS("[a] x", "!1:5 nothing may follow \"]\" but a comment!", "text behind a title");
+    READS("[a", "!1:3 \"]\" is missing!", "title without end");
     READS("x =\ny=", "(1:1 x 1:4 <>)(2:1 y 2:3 <>)", "empty values");
     READS("x += 1\nx+=2", "(1:1 x+ 1:6 <1>)(2:1 x+ 2:4 <2>)", "append");
     READS("; c\n# d\n  ; e\nx = 1", "(4:1 x 4:5 <1>)", "comment lines");
@@ -75,12 +75,12 @@ static void test_forms(void)
 
 static void test_errors(void)
 {
-    READS("x: 1", "!1:2 keys are written with `=`, not with `:`!", "colon");
-    READS("xy", "!1:3 expected `=` and a value!", "no separator");
-    READS("Xy = 1", "!1:1 expected `key = value` or `[section]`!", "upper case");
-    READS("x-y = 1", "!1:2 expected `=`; keys are lower case with underscores!", "dash");
-    READS("x y = 1", "!1:3 expected `=`; keys are lower case with underscores!", "two words");
-    READS("= 1", "!1:1 a key is missing before `=`!", "no key");
+    READS("x: 1", "!1:2 keys are written with \"=\", not with \":\"!", "colon");
+    READS("xy", "!1:3 expected \"=\" and a value!", "no separator");
+    READS("Xy = 1", "!1:1 expected \"key = value\" or \"[section]\"!", "upper case");
+    READS("x-y = 1", "!1:2 expected \"=\"; keys are lower case with underscores!", "dash");
+    READS("x y = 1", "!1:3 expected \"=\"; keys are lower case with underscores!", "two words");
+    READS("= 1", "!1:1 a key is missing before \"=\"!", "no key");
 }
 
 static void test_continuation(void)
@@ -91,7 +91,7 @@ static void test_continuation(void)
     READS("x = a\n ; no\n # no\n b", "(1:1 x 1:5 <a b>){2=4:2}", "comments between");
     READS("x = \"a;\n  ; b\"\ny=1", "(1:1 x 1:5 <\"a; ; b\">){4=2:3}(3:1 y 3:3 <1>)",
           "inside of quotes nothing is a comment");
-    READS("x = a\n\n b", "(1:1 x 1:5 <a>)!3:3 expected `=` and a value!", "a blank line ends it");
+    READS("x = a\n\n b", "(1:1 x 1:5 <a>)!3:3 expected \"=\" and a value!", "a blank line ends it");
     READS("[s]\n  x = 1\n  y = 2\n    3\n  z = 4",
           "[1:1 s](2:3 x 2:7 <1>)(3:3 y 3:7 <2 3>){2=4:5}(5:3 z 5:7 <4>)", "indented sections");
     READS("x = 1\n  y = 2",

@@ -23,7 +23,7 @@ static void test_sections(void)
     says(REST "[host]\nnames = y\n",
          "t.conf:8:1: error: the name is missing: [host NAME]\n    [host]\n    ^\n", "no name");
     says(REST "[host a b]\n",
-         "t.conf:8:1: error: bad name `a b`: letters, digits, `_`, `.`, `*` and `-`, 59 at most\n"
+         "t.conf:8:1: error: bad name \"a b\": letters, digits, \"_\", \".\", \"*\" and \"-\", 59 at most\n"
          "    [host a b]\n    ^\n",
          "bad name");
     says(REST "[route h]\n",
@@ -31,12 +31,12 @@ static void test_sections(void)
          "host\n"
          "    [route h]\n    ^\n",
          "route without host");
-    says(REST "[log off]\n", "t.conf:8:1: error: `off` cannot be a name\n    [log off]\n    ^\n",
+    says(REST "[log off]\n", "t.conf:8:1: error: \"off\" cannot be a name\n    [log off]\n    ^\n",
          "off as a name");
     says(REST "[host h]\nnames = z\nnmaes = z\n",
          "t.conf:8:1: error: section [host h] is given twice; the first one is at t.conf:5\n"
          "    [host h]\n    ^\n"
-         "t.conf:10:1: error: unknown key `nmaes` in [host]; did you mean `names`?\n"
+         "t.conf:10:1: error: unknown key \"nmaes\" in [host]; did you mean \"names\"?\n"
          "    nmaes = z\n    ^\n",
          "a section twice");
     says("[global]\n[global]\n" REST,
@@ -48,33 +48,33 @@ static void test_sections(void)
 static void test_keys(void)
 {
     says("[defaults]\nconect_timeout = 1s\n" REST,
-         "t.conf:2:1: error: unknown key `conect_timeout` in [defaults]; did you mean "
-         "`connect_timeout`?\n    conect_timeout = 1s\n    ^\n",
+         "t.conf:2:1: error: unknown key \"conect_timeout\" in [defaults]; did you mean "
+         "\"connect_timeout\"?\n    conect_timeout = 1s\n    ^\n",
          "unknown key");
     says("[global]\nbalance = ip_hash\n" REST,
-         "t.conf:2:1: error: unknown key `balance` in [global]; it belongs in [upstream NAME]\n"
+         "t.conf:2:1: error: unknown key \"balance\" in [global]; it belongs in [upstream NAME]\n"
          "    balance = ip_hash\n    ^\n",
          "a key of another section");
     says(
         "[global]\nbalanse = ip_hash\n" REST,
-        "t.conf:2:1: error: unknown key `balanse` in [global]; did you mean `balance` of [upstream "
+        "t.conf:2:1: error: unknown key \"balanse\" in [global]; did you mean \"balance\" of [upstream "
         "NAME]?\n    balanse = ip_hash\n    ^\n",
         "nearly a key of another section");
     says("[global]\ncompress = on\n" REST,
-         "t.conf:2:1: error: unknown key `compress` in [global]\n    compress = on\n    ^\n",
+         "t.conf:2:1: error: unknown key \"compress\" in [global]\n    compress = on\n    ^\n",
          "a key of a later version");
     says("[global]\nworkers = 1\nuser = 1\nworkers = 2\n" REST,
-         "t.conf:4:1: error: `workers` is given twice; the first time at t.conf:2\n"
+         "t.conf:4:1: error: \"workers\" is given twice; the first time at t.conf:2\n"
          "    workers = 2\n    ^\n",
          "a key twice");
     says(LISTEN UPSTREAM "[host h]\nupstream = u\n",
-         "t.conf:5:1: error: [host h] needs `names`\n    [host h]\n    ^\n", "a required key");
+         "t.conf:5:1: error: [host h] needs \"names\"\n    [host h]\n    ^\n", "a required key");
     says(LISTEN UPSTREAM "[host h]\nnames = off\nupstream = u\n",
-         "t.conf:5:1: error: [host h] needs `names`\n    [host h]\n    ^\n", "a required key off");
+         "t.conf:5:1: error: [host h] needs \"names\"\n    [host h]\n    ^\n", "a required key off");
     says("[defaults]\naccess_log = off\naccess_log = x\n[log x]\nfile = /x\n" REST, "",
          "a list may go on behind off");
     says("[log x]\nfile = /x\n[defaults]\naccess_log = x\naccess_log = off\n" REST,
-         "t.conf:5:14: error: `off` clears `access_log` and stands alone\n"
+         "t.conf:5:14: error: \"off\" clears \"access_log\" and stands alone\n"
          "    access_log = off\n                 ^\n",
          "off behind other values");
 }
@@ -82,17 +82,17 @@ static void test_keys(void)
 static void test_references(void)
 {
     says(LISTEN UPSTREAM "[host h]\nnames = *\nupstream = vaa\n[upstream vva]\nserver = a:1\n",
-         "t.conf:7:12: error: there is no [upstream vaa]; did you mean `vva`?\n"
+         "t.conf:7:12: error: there is no [upstream vaa]; did you mean \"vva\"?\n"
          "    upstream = vaa\n               ^\n",
          "upstream");
     says(REST "[route g/x]\npath = /x\n",
          "t.conf:8:1: error: there is no [host g]\n    [route g/x]\n    ^\n", "host of a route");
     says(LISTEN UPSTREAM "[host h]\nnames = *\nupstream = u\nlisten = ll\n",
-         "t.conf:8:10: error: there is no [listen ll]; did you mean `l`?\n"
+         "t.conf:8:10: error: there is no [listen ll]; did you mean \"l\"?\n"
          "    listen = ll\n             ^\n",
          "listener");
     says(LISTEN UPSTREAM "[host h]\nnames = *\nupstream = u 95%\n",
-         "t.conf:7:14: error: `upstream` takes one name; requests cannot be split between "
+         "t.conf:7:14: error: \"upstream\" takes one name; requests cannot be split between "
          "upstreams\n"
          "    upstream = u 95%\n                 ^\n",
          "split");
@@ -119,11 +119,11 @@ static void test_references(void)
 static void test_unique(void)
 {
     says(REST "[host i]\nnames = A.example a.example.\nupstream = u\n",
-         "t.conf:9:19: error: name `a.example` is given twice\n"
+         "t.conf:9:19: error: name \"a.example\" is given twice\n"
          "    names = A.example a.example.\n                      ^\n",
          "a name twice");
     says(REST "[host i]\nnames = *\nupstream = u\nlisten = l\n",
-         "t.conf:9:9: error: name `*` belongs to [host h] (t.conf:6) already, on listener l\n"
+         "t.conf:9:9: error: name \"*\" belongs to [host h] (t.conf:6) already, on listener l\n"
          "    names = *\n            ^\n",
          "a name of a host on all listeners");
     says(LISTEN "[listen m]\naddress = :81\n" UPSTREAM
@@ -133,12 +133,12 @@ static void test_unique(void)
     says(LISTEN "[listen m]\naddress = :81\n" UPSTREAM
                 "[host a]\nnames = x\nlisten = l\nupstream = u\n[host b]\nnames = x\nlisten = m l\n"
                 "upstream = u\n",
-         "t.conf:12:9: error: name `x` belongs to [host a] (t.conf:8) already, on listener l\n"
+         "t.conf:12:9: error: name \"x\" belongs to [host a] (t.conf:8) already, on listener l\n"
          "    names = x\n            ^\n",
          "the same name on one of two listeners");
     says(LISTEN UPSTREAM "[host a]\nnames = x\nlisten = l\nupstream = u\n[host b]\nnames = x\n"
                          "upstream = u\n",
-         "t.conf:10:9: error: name `x` belongs to [host a] (t.conf:6) already\n"
+         "t.conf:10:9: error: name \"x\" belongs to [host a] (t.conf:6) already\n"
          "    names = x\n            ^\n",
          "a name of a host on one listener");
     says(REST "[listen m]\naddress = 127.0.0.1:80\n",
@@ -160,10 +160,10 @@ static void test_unique(void)
     says(
         REST "[route h/a]\npath = /x /y/*\nmethod = GET HEAD\n[route h/b]\nmethod = HEAD GET\n"
              "path = /y/* /x\n",
-        "t.conf:13:8: error: path `/y/*` of [route h/b] is also in [route h/a] (t.conf:8), with "
+        "t.conf:13:8: error: path \"/y/*\" of [route h/b] is also in [route h/a] (t.conf:8), with "
         "the "
         "same methods and priority\n    path = /y/* /x\n           ^\n"
-        "t.conf:13:13: error: path `/x` of [route h/b] is also in [route h/a] (t.conf:8), with the "
+        "t.conf:13:13: error: path \"/x\" of [route h/b] is also in [route h/a] (t.conf:8), with the "
         "same methods and priority\n    path = /y/* /x\n                ^\n",
         "paths twice");
     says(REST
@@ -183,15 +183,15 @@ static void test_global_checks(void)
          "t.conf:2:1: error: max_field is larger than max_head\n    max_head = 1k\n    ^\n",
          "sizes that contradict");
     says("[global]\nuser = no-such-user-x\ngroup = no-such-group-x\nerror_log = a/b\n" REST,
-         "t.conf:2:1: warning: there is no user `no-such-user-x` on this machine\n"
+         "t.conf:2:1: warning: there is no user \"no-such-user-x\" on this machine\n"
          "    user = no-such-user-x\n    ^\n"
-         "t.conf:3:1: warning: there is no group `no-such-group-x` on this machine\n"
+         "t.conf:3:1: warning: there is no group \"no-such-group-x\" on this machine\n"
          "    group = no-such-group-x\n    ^\n"
          "t.conf:4:1: warning: error_log is relative to the directory that rpd is started in\n"
          "    error_log = a/b\n    ^\n",
          "users, groups, paths");
     says("",
-         "t.conf: error: there is nothing to listen on; write `proxy = http://HOST:PORT`, or "
+         "t.conf: error: there is nothing to listen on; write \"proxy = http://HOST:PORT\", or "
          "[listen], "
          "[host] and [upstream] sections\n",
          "an empty file");
@@ -354,8 +354,8 @@ static void test_files(void)
     file_says(
         dir,
         "main.conf:6:12: error: there is no [upstream u]\n    upstream = u\n               ^\n"
-        "sites/a.conf:1:1: error: key `proxy` before any section\n    proxy = x:1\n    ^\n"
-        "sites/a.conf:2:1: error: key `workers` before any section; it belongs in [global]\n"
+        "sites/a.conf:1:1: error: key \"proxy\" before any section\n    proxy = x:1\n    ^\n"
+        "sites/a.conf:2:1: error: key \"workers\" before any section; it belongs in [global]\n"
         "    workers = 1\n    ^\n"
         "sites/a.conf:3:1: error: section [global] is given twice; the first one is at "
         "main.conf:2\n    [global]\n    ^\n"
@@ -395,9 +395,9 @@ static void test_files(void)
         dir,
         "main.conf:2:18: error: cannot read none.html: No such file or directory\n"
         "    error_page = 404 none.html\n                     ^\n"
-        "main.conf:3:14: error: `error_page`: `4` is not a list of statuses (404,410 or 5xx)\n"
+        "main.conf:3:14: error: \"error_page\": \"4\" is not a list of statuses (404,410 or 5xx)\n"
         "    error_page = 4 x\n                 ^\n"
-        "main.conf:4:14: error: `error_page` is STATUS[,STATUS] FILE\n"
+        "main.conf:4:14: error: \"error_page\" is STATUS[,STATUS] FILE\n"
         "    error_page = 404\n                 ^\n",
         "error pages");
     (void)snprintf(path, sizeof path, "rm -rf '%s'", dir);
@@ -460,34 +460,34 @@ static void test_quick(void)
     }
     buf_fini(&b);
     says("proxy = https://a\n",
-         "t.conf:1:9: error: `proxy`: https:// needs TLS to servers, which this version does not "
+         "t.conf:1:9: error: \"proxy\": https:// needs TLS to servers, which this version does not "
          "have; "
          "use http://\n    proxy = https://a\n            ^\n",
          "https");
     says("proxy = a:1\nproxy = b:1\n",
-         "t.conf:2:1: error: `proxy` is given twice; the first time in line 1\n"
+         "t.conf:2:1: error: \"proxy\" is given twice; the first time in line 1\n"
          "    proxy = b:1\n    ^\n",
          "proxy twice");
     says("proxy = a:1 b:1\n",
-         "t.conf:1:13: error: `proxy` takes one URL\n"
+         "t.conf:1:13: error: \"proxy\" takes one URL\n"
          "    proxy = a:1 b:1\n                ^\n",
          "two URLs");
     says("listen = :1\n",
-         "t.conf:1:1: error: `listen` needs `proxy = http://HOST:PORT` beside it\n"
+         "t.conf:1:1: error: \"listen\" needs \"proxy = http://HOST:PORT\" beside it\n"
          "    listen = :1\n    ^\n",
          "listen alone");
     says("proxy = a:1\n" HOST,
-         "t.conf:2:1: error: [host] cannot be combined with `proxy =` before the first section "
+         "t.conf:2:1: error: [host] cannot be combined with \"proxy =\" before the first section "
          "(line "
          "1)\n    [host h]\n    ^\n"
          "t.conf:4:12: error: there is no [upstream u]\n    upstream = u\n               ^\n",
          "together with sections");
     says("proxy = a\n",
-         "t.conf:1:9: error: `server`: `a` lacks a port (HOST:PORT)\n"
+         "t.conf:1:9: error: \"server\": \"a\" lacks a port (HOST:PORT)\n"
          "    proxy = a\n            ^\n",
          "no port");
     says("prxy = a\n",
-         "t.conf:1:1: error: key `prxy` before any section; only proxy, listen and include may "
+         "t.conf:1:1: error: key \"prxy\" before any section; only proxy, listen and include may "
          "stand "
          "here\n    prxy = a\n    ^\n",
          "another key");

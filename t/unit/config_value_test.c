@@ -52,85 +52,85 @@ static void test_scalars(void)
 
 static void test_bad_scalars(void)
 {
-    BAD("[global]\nworkers = 0", "t.conf:2:11: error: `workers` must be between 1 and 250\n"
+    BAD("[global]\nworkers = 0", "t.conf:2:11: error: \"workers\" must be between 1 and 250\n"
                                  "    workers = 0\n"
                                  "              ^\n");
     BAD("[global]\nworkers = many",
-        "t.conf:2:11: error: `workers`: `many` is not a number or auto\n"
+        "t.conf:2:11: error: \"workers\": \"many\" is not a number or auto\n"
         "    workers = many\n"
         "              ^\n");
     BAD("[global]\ncpu_affinity = on",
-        "t.conf:2:16: error: `cpu_affinity`: `on` is not auto or off\n"
+        "t.conf:2:16: error: \"cpu_affinity\": \"on\" is not auto or off\n"
         "    cpu_affinity = on\n"
         "                   ^\n");
-    BAD("[global]\nlog_level = notise", "t.conf:2:13: error: `log_level`: `notise` is not alert, "
+    BAD("[global]\nlog_level = notise", "t.conf:2:13: error: \"log_level\": \"notise\" is not alert, "
                                         "error, warn, notice, info or debug; "
-                                        "did you mean `notice`?\n"
+                                        "did you mean \"notice\"?\n"
                                         "    log_level = notise\n"
                                         "                ^\n");
     BAD("[global]\ndrain_timeout = 30",
-        "t.conf:2:17: error: `drain_timeout`: `30` is not a duration (250ms, 30s, 5m, 1h, 7d)\n"
+        "t.conf:2:17: error: \"drain_timeout\": \"30\" is not a duration (250ms, 30s, 5m, 1h, 7d)\n"
         "    drain_timeout = 30\n"
         "                    ^\n");
     BAD("[global]\ndrain_timeout = 2d",
-        "t.conf:2:17: error: `drain_timeout` must be between 0 and 1d\n"
+        "t.conf:2:17: error: \"drain_timeout\" must be between 0 and 1d\n"
         "    drain_timeout = 2d\n"
         "                    ^\n");
     BAD("[defaults]\nmax_body = 16q",
-        "t.conf:2:12: error: `max_body`: `16q` is not a size (512, 64k, 16m, 1g)\n"
+        "t.conf:2:12: error: \"max_body\": \"16q\" is not a size (512, 64k, 16m, 1g)\n"
         "    max_body = 16q\n"
         "               ^\n");
     BAD("[defaults]\nmax_body = 99999999999999999999",
-        "t.conf:2:12: error: `max_body`: `99999999999999999999` is not small enough\n"
+        "t.conf:2:12: error: \"max_body\": \"99999999999999999999\" is not small enough\n"
         "    max_body = 99999999999999999999\n"
         "               ^\n");
     BAD("[global]\nold_generations = -1",
-        "t.conf:2:19: error: `old_generations`: `-1` is not a number\n"
+        "t.conf:2:19: error: \"old_generations\": \"-1\" is not a number\n"
         "    old_generations = -1\n"
         "                      ^\n");
-    BAD("[defaults]\nvia = yes", "t.conf:2:7: error: `via`: `yes` is not on or off\n"
+    BAD("[defaults]\nvia = yes", "t.conf:2:7: error: \"via\": \"yes\" is not on or off\n"
                                  "    via = yes\n"
                                  "          ^\n");
     BAD("[global]\npid_file = a b",
-        "t.conf:2:14: error: `pid_file` takes one value; quote it if the blank is part of it\n"
+        "t.conf:2:14: error: \"pid_file\" takes one value; quote it if the blank is part of it\n"
         "    pid_file = a b\n"
         "                 ^\n");
-    BAD("[global]\nuser = ''", "t.conf:2:8: error: `user`: `` is not a value: it is empty\n"
+    BAD("[global]\nuser = ''", "t.conf:2:8: error: \"user\": \"\" is not a value: it is empty\n"
                                "    user = ''\n"
                                "           ^\n");
-    BAD("[global]\nuser =", "t.conf:2:7: error: `user` has no value\n"
+    BAD("[global]\nuser =", "t.conf:2:7: error: \"user\" has no value\n"
                             "    user =\n"
                             "          ^\n");
-    BAD("[global]\nuser += 1", "t.conf:2:1: error: `user` is no list: write `=`\n"
+    BAD("[global]\nuser += 1", "t.conf:2:1: error: \"user\" is no list: write \"=\"\n"
                                "    user += 1\n"
                                "    ^\n");
     BAD("[defaults]\nhost_header = \"a\\r\\nX: y\"",
-        "t.conf:2:15: error: `host_header`: `a??X: y` is not a plain text: it has a control byte\n"
+        "t.conf:2:15: error: \"host_header\": \"a??X: y\" is not a plain text: it has a control byte\n"
         "    host_header = \"a\\r\\nX: y\"\n"
         "                  ^\n");
     BAD("[defaults]\nhost_header = a/b",
-        "t.conf:2:15: error: `host_header`: `a/b` is not client, server or a host name\n"
+        "t.conf:2:15: error: \"host_header\": \"a/b\" is not client, server or a host name\n"
         "    host_header = a/b\n"
         "                  ^\n");
     BAD("[log a]\nfile = syslog:locl0",
-        "t.conf:2:8: error: `file`: `syslog:locl0` is not a log: there is no such syslog facility\n"
+        "t.conf:2:8: error: \"file\": \"syslog:locl0\" is not a log: there is no such syslog facility\n"
         "    file = syslog:locl0\n"
         "           ^\n");
     BAD("[route h/a]\npath = /\npriority = 1001",
-        "t.conf:3:12: error: `priority` must be between -1000 and 1000\n"
+        "t.conf:3:12: error: \"priority\" must be between -1000 and 1000\n"
         "    priority = 1001\n"
         "               ^\n");
     BAD("[log a]\nfile = /x\nsample = 101%",
-        "t.conf:3:10: error: `sample`: `101%` is not a percentage from 0% to 100%\n"
+        "t.conf:3:10: error: \"sample\": \"101%\" is not a percentage from 0% to 100%\n"
         "    sample = 101%\n"
         "             ^\n");
     says("[listen l]\naddress = unix:/a\nmode = 0888\n" UPSTREAM HOST,
-         "t.conf:3:8: error: `mode`: `0888` is not an octal number (0660)\n"
+         "t.conf:3:8: error: \"mode\": \"0888\" is not an octal number (0660)\n"
          "    mode = 0888\n"
          "           ^\n",
          "octal");
     says("[listen l]\naddress = unix:/a\nmode = 01777\n" UPSTREAM HOST,
-         "t.conf:3:8: error: `mode` must be between 00 and 0777\n"
+         "t.conf:3:8: error: \"mode\" must be between 00 and 0777\n"
          "    mode = 01777\n"
          "           ^\n",
          "octal range");
@@ -147,7 +147,7 @@ static void test_words(void)
               "{X}\\.'#;\" ; c\n[log c]\nfile = '/${RPD_TEST_A}'\n[log d]\n"
               "file = \"/\n   a ; b\"\n[log e]\nfile = /\ntt\n" REST));
     tap_is_str(f.out.n ? buf_slice(&f.out) : SLICE(""),
-               "t.conf:13:3: error: expected `=` and a value\n    tt\n      ^\n", "one bad line");
+               "t.conf:13:3: error: expected \"=\" and a value\n    tt\n      ^\n", "one bad line");
     fixture_end(&f);
     fixture_text(
         &f,
@@ -165,7 +165,7 @@ static void test_words(void)
         "t.conf:2:9: error: environment variable RPD_TEST_B is not set\n"
         "    file = /${RPD_TEST_B}\n"
         "            ^\n");
-    BAD("[log a]\nfile = ${RPD", "t.conf:2:8: error: `}` is missing after `${`\n"
+    BAD("[log a]\nfile = ${RPD", "t.conf:2:8: error: \"}\" is missing after \"${\"\n"
                                  "    file = ${RPD\n"
                                  "           ^\n");
     (void)setenv("RPD_TEST_B", "a\nb", 1);
@@ -180,12 +180,12 @@ static void test_words(void)
                                    "    file = \"/a\"b\n"
                                    "               ^\n");
     BAD("[log a]\nfile = /a # c", "t.conf:2:11: error: a comment at the end of a line begins with "
-                                  "`;`; quote the word if it is "
+                                  "\";\"; quote the word if it is "
                                   "no comment\n"
                                   "    file = /a # c\n"
                                   "              ^\n");
     BAD("[global]\n\ttrusted_proxies =\t10.0.0.0/8\n\t\t\xc3\xa4 x",
-        "t.conf:3:3: error: `trusted_proxies`: `\xc3\xa4` is not an address range (10.0.0.0/8, "
+        "t.conf:3:3: error: \"trusted_proxies\": \"\xc3\xa4\" is not an address range (10.0.0.0/8, "
         "2001:db8::/32, unix); bits behind the prefix must be zero\n"
         "    \t\t\xc3\xa4 x\n"
         "    \t\t^\n");
@@ -269,48 +269,48 @@ static void test_lists(void)
 
 #define BAD_SERVER(value, col, text, caret)                                                        \
     says("[upstream u]\nserver = " value "\n" LISTEN HOST,                                         \
-         "t.conf:2:" col ": error: `server`: " text "\n    server = " value "\n    " caret "^\n",  \
+         "t.conf:2:" col ": error: \"server\": " text "\n    server = " value "\n    " caret "^\n",  \
          "server " value)
 #define C10 "         " /* blanks before column 10 */
 
 static void test_bad_servers(void)
 {
-    BAD_SERVER("10.0.0.1", "10", "`10.0.0.1` lacks a port (HOST:PORT)", C10);
-    BAD_SERVER("app:0", "10", "`app:0` is not HOST:PORT, [IPV6]:PORT or unix:/PATH", C10);
+    BAD_SERVER("10.0.0.1", "10", "\"10.0.0.1\" lacks a port (HOST:PORT)", C10);
+    BAD_SERVER("app:0", "10", "\"app:0\" is not HOST:PORT, [IPV6]:PORT or unix:/PATH", C10);
     BAD_SERVER("https://app", "10",
-               "`https://app` needs TLS to servers, which this version does not have", C10);
+               "\"https://app\" needs TLS to servers, which this version does not have", C10);
     BAD_SERVER("http://app:80", "10",
-               "`http://app:80` is not HOST:PORT; write it without http:// and path", C10);
-    BAD_SERVER("a_b!:80", "10", "`a_b!:80` is not HOST:PORT, [IPV6]:PORT or unix:/PATH", C10);
-    BAD_SERVER("1.2.3:80", "10", "`1.2.3:80` is not an IPv4 address", C10);
-    BAD_SERVER("unix:app", "10", "`unix:app` needs an absolute path (unix:/run/app.sock)", C10);
-    BAD_SERVER("a:80 weight=0", "15", "`weight=0` is not a weight from 1 to 256", C10 "     ");
+               "\"http://app:80\" is not HOST:PORT; write it without http:// and path", C10);
+    BAD_SERVER("a_b!:80", "10", "\"a_b!:80\" is not HOST:PORT, [IPV6]:PORT or unix:/PATH", C10);
+    BAD_SERVER("1.2.3:80", "10", "\"1.2.3:80\" is not an IPv4 address", C10);
+    BAD_SERVER("unix:app", "10", "\"unix:app\" needs an absolute path (unix:/run/app.sock)", C10);
+    BAD_SERVER("a:80 weight=0", "15", "\"weight=0\" is not a weight from 1 to 256", C10 "     ");
     BAD_SERVER("a:80 weigth=2", "15",
-               "`weigth=2` is not an option of a server (weight=N, backup, down, max_conns=N, "
-               "resolve=DURATION); did you mean `weight=`?",
+               "\"weigth=2\" is not an option of a server (weight=N, backup, down, max_conns=N, "
+               "resolve=DURATION); did you mean \"weight=\"?",
                C10 "     ");
-    BAD_SERVER("a:80 resolve=1ms", "15", "`resolve=1ms` is not a duration from 1s to 1d",
+    BAD_SERVER("a:80 resolve=1ms", "15", "\"resolve=1ms\" is not a duration from 1s to 1d",
                C10 "     ");
 }
 
 static void test_bad_lists(void)
 {
     BAD("[global]\ntrusted_proxies = 10.0.0.1/8",
-        "t.conf:2:19: error: `trusted_proxies`: `10.0.0.1/8` is not an address range (10.0.0.0/8, "
+        "t.conf:2:19: error: \"trusted_proxies\": \"10.0.0.1/8\" is not an address range (10.0.0.0/8, "
         "2001:db8::/32, unix); bits behind the prefix must be zero\n"
         "    trusted_proxies = 10.0.0.1/8\n"
         "                      ^\n");
     BAD("[defaults]\nretry = 2 for 502",
-        "t.conf:2:11: error: `retry`: `for` should be `on` with one or more of connect, reused, "
+        "t.conf:2:11: error: \"retry\": \"for\" should be \"on\" with one or more of connect, reused, "
         "reset, 502, 503, 504 behind it\n"
         "    retry = 2 for 502\n"
         "              ^\n");
     BAD("[defaults]\nretry = 2 on 500",
-        "t.conf:2:14: error: `retry`: `500` is not connect, reused, reset, 502, 503 or 504\n"
+        "t.conf:2:14: error: \"retry\": \"500\" is not connect, reused, reset, 502, 503 or 504\n"
         "    retry = 2 on 500\n"
         "                 ^\n");
     BAD("[defaults]\naccess_log = man\n[log main]\nfile = /x",
-        "t.conf:2:14: error: there is no [log man]; did you mean `main`?\n"
+        "t.conf:2:14: error: there is no [log man]; did you mean \"main\"?\n"
         "    access_log = man\n"
         "                 ^\n");
     BAD("[defaults]\naccess_log = x off\n[log x]\nfile = /x",
@@ -318,61 +318,61 @@ static void test_bad_lists(void)
         "    access_log = x off\n"
         "                   ^\n");
     BAD("[host i]\nnames = a:80\nupstream = u",
-        "t.conf:2:9: error: `names`: `a:80` has a port; names are written without one\n"
+        "t.conf:2:9: error: \"names\": \"a:80\" has a port; names are written without one\n"
         "    names = a:80\n"
         "            ^\n");
     BAD("[host i]\nnames = a.*.b",
         "t.conf:1:1: warning: [host i] has neither an upstream nor routes: every request is "
         "answered with 404\n"
         "    [host i]\n    ^\n"
-        "t.conf:2:9: error: `names`: `a.*.b` has a `*` that is not its whole first label\n"
+        "t.conf:2:9: error: \"names\": \"a.*.b\" has a \"*\" that is not its whole first label\n"
         "    names = a.*.b\n"
         "            ^\n");
     BAD("[route h/r]\npath = a",
-        "t.conf:2:8: error: `path`: `a` does not begin with `/` (or with `~` for a regular "
+        "t.conf:2:8: error: \"path\": \"a\" does not begin with \"/\" (or with \"~\" for a regular "
         "expression)\n"
         "    path = a\n"
         "           ^\n");
-    BAD("[route h/r]\npath = /a*", "t.conf:2:8: error: `path`: `/a*` has a `*` that does not "
-                                   "follow the last `/`; prefixes are "
+    BAD("[route h/r]\npath = /a*", "t.conf:2:8: error: \"path\": \"/a*\" has a \"*\" that does not "
+                                   "follow the last \"/\"; prefixes are "
                                    "written /prefix/*\n"
                                    "    path = /a*\n"
                                    "           ^\n");
-    BAD("[route h/r]\npath = /a/../b", "t.conf:2:8: error: `path`: `/a/../b` has a dot segment; "
+    BAD("[route h/r]\npath = /a/../b", "t.conf:2:8: error: \"path\": \"/a/../b\" has a dot segment; "
                                        "paths are compared after these are "
                                        "resolved\n"
                                        "    path = /a/../b\n"
                                        "           ^\n");
     BAD("[route h/r]\npath = /\nreturn = 301",
-        "t.conf:3:10: error: `return`: `301` is a redirect and needs a URL behind it\n"
+        "t.conf:3:10: error: \"return\": \"301\" is a redirect and needs a URL behind it\n"
         "    return = 301\n"
         "             ^\n");
     BAD("[route h/r]\npath = /\nreturn = 302 /%{hots}",
-        "t.conf:3:14: error: `return`: `/%{hots}` has an unknown macro; there are %{host} %{path} "
+        "t.conf:3:14: error: \"return\": \"/%{hots}\" has an unknown macro; there are %{host} %{path} "
         "%{query} %{scheme} %{uri}\n"
         "    return = 302 /%{hots}\n"
         "                 ^\n");
     BAD("[route h/r]\npath = /\nmethod = G/T",
-        "t.conf:3:10: error: `method`: `G/T` is not a method\n"
+        "t.conf:3:10: error: \"method\": \"G/T\" is not a method\n"
         "    method = G/T\n"
         "             ^\n");
     BAD("[log l]\nfile = /l\nstatus = 4x",
-        "t.conf:3:10: error: `status`: `4x` is not a status (404) or a class (5xx)\n"
+        "t.conf:3:10: error: \"status\": \"4x\" is not a status (404) or a class (5xx)\n"
         "    status = 4x\n"
         "             ^\n");
     says("[listen l]\naddress = 80\n" UPSTREAM HOST,
-         "t.conf:2:11: error: `address`: `80` lacks an address; `:PORT` is every IPv4 address\n"
+         "t.conf:2:11: error: \"address\": \"80\" lacks an address; \":PORT\" is every IPv4 address\n"
          "    address = 80\n"
          "              ^\n",
          "a port alone");
     says("[listen l]\naddress = localhost:80\n" UPSTREAM HOST,
-         "t.conf:2:11: error: `address`: `localhost:80` is not an address (IP:PORT, [IPV6]:PORT, "
+         "t.conf:2:11: error: \"address\": \"localhost:80\" is not an address (IP:PORT, [IPV6]:PORT, "
          ":PORT, unix:/PATH)\n"
          "    address = localhost:80\n"
          "              ^\n",
          "a name to listen on");
     says("[listen l]\naddress = 127.0.0.1:0\n" UPSTREAM HOST,
-         "t.conf:2:11: error: `address`: `127.0.0.1:0` lacks a port\n"
+         "t.conf:2:11: error: \"address\": \"127.0.0.1:0\" lacks a port\n"
          "    address = 127.0.0.1:0\n"
          "              ^\n",
          "port 0");
@@ -381,10 +381,10 @@ static void test_bad_lists(void)
         "unix:/"
         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
         "aaaaaaaaaaaaaaaaaaaa\n" UPSTREAM HOST,
-        "t.conf:2:11: error: `address`: "
-        "`unix:/"
+        "t.conf:2:11: error: \"address\": "
+        "\"unix:/"
         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-        "aaaaaaaaaaaaaaaaaaaa` is too long for a unix socket (107 bytes)\n"
+        "aaaaaaaaaaaaaaaaaaaa\" is too long for a unix socket (107 bytes)\n"
         "    address = "
         "unix:/"
         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"

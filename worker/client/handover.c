@@ -141,10 +141,21 @@ int handover_open(struct handover *h, struct clients *cs, int fd)
 
 /* ---- the successor ---- */
 
-static const struct conf_listen *handover_listener(const struct clients *cs, struct slice name)
+/* Does the listener still have an address of that port? Where the PROXY protocol is spoken, the port is not ours. */
+static bool handover_port(const struct conf_listen *l, uint16_t port)
+{
+    if (l->k.proxy_protocol.mode != CONF_PROXYP_OFF)
+        return true;
+    for (size_t i = 0; i < l->k.address.n; i++)
+        if (addr_port(&l->k.address.v[i].addr.u.sa) == port)
+            return true;
+    return false;
+}
+
+static const struct conf_listen *handover_listener(const struct clients *cs, struct slice name, uint16_t port)
 {
     for (size_t i = 0; i < cs->config->nlisten; i++)
-        if (slice_eq(cs->config->listen[i]->name, name))
+        if (slice_eq(cs->config->listen[i]->name, name) && handover_port(cs->config->listen[i], port))
             return cs->config->listen[i];
     return NULL;
 }
@@ -158,7 +169,7 @@ static int handover_take(struct clients *cs, const struct msg *m)
     memcpy(&d, m->payload, sizeof d);
     if (d.size != sizeof d || d.name_len > HANDOVER_NAME)
         return -ERR_PROTO;
-    const struct conf_listen *l = handover_listener(cs, slice_of(d.name, d.name_len));
+    const struct conf_listen *l = handover_listener(cs, slice_of(d.name, d.name_len), d.listen_port);
     if (!l && tunnel)
         l = cs->config->listen[0];
     if (!l)

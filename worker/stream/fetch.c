@@ -246,6 +246,7 @@ static void fetch_unqueued(struct stream *s)
 static void fetch_queue(struct stream *s)
 {
     bool again = s->queued_at_us != 0; /* woken in vain */
+    s->waiter.picky = s->tries > 0;
     if (upstream_wait(s->upstream, &s->waiter, again) < 0) {
         stream_error(s, ERR_QUEUE_FULL);
         return;

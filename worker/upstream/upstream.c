@@ -209,19 +209,32 @@ void upstream_unwait(struct upstream *u, struct up_waiter *w)
         upstream_want(u, false);
 }
 
-/* Wakes as many waiters as places became free. One that finds no place puts itself back in front, which ends the round. The want
- * bits are set before the tries: whoever leaves after a try in vain sees them. */
+/* Wakes as many waiters as places became free. One that finds no place puts itself back in front, which ends the round; one
+ * that is picky is passed over and stays in front. The want bits are set before the tries: whoever leaves after a try in vain
+ * sees them. */
 static void upstream_wake(struct upstream *u)
 {
+    struct list passed;
+    list_init(&passed);
     u->in_wake = true;
     upstream_want(u, true);
-    while (u->wakes && u->queued) {
+    while (u->wakes && !list_empty(&u->queue)) {
         struct up_waiter *w = CONTAINER(u->queue.next, struct up_waiter, link);
         u->wakes--;
         upstream_unwait(u, w);
         w->wake(w);
-        if (u->queue.next == &w->link)
+        if (u->queue.next != &w->link)
+            continue;
+        if (!w->picky)
             break;
+        list_remove(&w->link);
+        list_append(&passed, &w->link);
+        u->wakes++;
+    }
+    while (!list_empty(&passed)) {
+        struct list *last = passed.prev;
+        list_remove(last);
+        list_push(&u->queue, last);
     }
     u->wakes = 0;
     u->in_wake = false;

@@ -40,6 +40,7 @@ struct upstream {
 struct up_waiter {
     struct list link;
     void (*wake)(struct up_waiter *w); /* off the queue when called; may queue itself again with front = true */
+    bool picky; /* does not take every server: those behind it may find a place where it does not */
 };
 struct upstreams {
     struct loop *loop;

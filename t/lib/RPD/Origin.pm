@@ -18,12 +18,12 @@ sub listen {
     my $sock;
     if ($address =~ /^unix:(.*)/) {
         unlink $1;
-        $sock = IO::Socket::UNIX->new(Local => $1, Listen => $opt{backlog} || 128) or croak "listen $address: $!";
+        $sock = IO::Socket::UNIX->new(Local => $1, Listen => $opt{backlog} // 128) or croak "listen $address: $!";
         chmod 0666, $1;
     } else {
         my ($host, $port) = $address =~ /^\[?(.*?)\]?:(\d+)$/ or croak "bad address $address";
         $sock = IO::Socket::IP->new(
-            LocalHost => $host, LocalPort => $port, Listen => $opt{backlog} || 128, ReuseAddr => 1, Type => SOCK_STREAM
+            LocalHost => $host, LocalPort => $port, Listen => $opt{backlog} // 128, ReuseAddr => 1, Type => SOCK_STREAM
         ) or croak "listen $address: $@";
     }
     return bless { sock => $sock, address => $address, owner => $$ }, $class;
