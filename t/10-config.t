@@ -30,16 +30,16 @@ my @bad = (
     ['out of range', "[global]\nworkers = 9999\n$tail", 2, 11, qr/250/],
     ['bad address', "[listen x]\naddress = 300.1.1.1:80\n$tail", 2, 11, qr/300\.1\.1\.1/],
     ['scalar twice', "[global]\nworkers = 2\nworkers = 3\n$tail", 3, 1, qr/line 2|:2\b/],
-    ['section twice', "$tail\[upstream a]\nserver = 127.0.0.1:2\n", 9, undef, qr/a\b/],
-    ['unknown upstream', "[upstream app]\nserver = 127.0.0.1:1\n[listen l]\naddress = :81\n[host h]\nnames = *\nupstream = ap\n", 7, 12, qr/"ap".*did you mean "app"/],
-    ['unknown listener', "$tail\[host x]\nnames = x\nlisten = nope\nupstream = a\n", 11, 10, qr/nope/],
-    ['route of no host', "$tail\[route nohost/x]\npath = /x\n", 9, undef, qr/nohost/],
-    ['same name twice', "$tail\[host x]\nnames = *\nupstream = a\n", 10, undef, qr/\*/],
+    ['section twice', "$tail\[upstream a]\nserver = 127.0.0.1:2\n", 8, undef, qr/a\b/],
+    ['unknown upstream', "[upstream app]\nserver = 127.0.0.1:1\n[listen l]\naddress = :81\n[host h]\nnames = *\nupstream = ap\n", 7, 12, qr/upstream ap\].*did you mean "app"/],
+    ['unknown listener', "$tail\[host x]\nnames = x\nlisten = nope\nupstream = a\n", 10, 10, qr/nope/],
+    ['route of no host', "$tail\[route nohost/x]\npath = /x\n", 8, undef, qr/nohost/],
+    ['same name twice', "$tail\[host x]\nnames = *\nupstream = a\n", 9, undef, qr/\*/],
     ['no server', "[upstream x]\nbalance = least_conn\n$tail", 1, undef, qr/server/],
-    ['bad regex', "$tail\[route h/x]\npath = ~(\n", 10, undef, qr/\(/],
+    ['bad regex', "$tail\[route h/x]\npath = ~(\n", 9, undef, qr/\(/],
     ['no equals sign', "[global]\nworkers 2\n$tail", 2, undef, qr/./],
     ['line outside', "foo = bar\n$tail", 1, undef, qr/foo/],
-    ['bad return', "$tail\[route h/x]\npath = /x\nreturn = 99\n", 11, undef, qr/99/],
+    ['bad return', "$tail\[route h/x]\npath = /x\nreturn = 99\n", 10, undef, qr/99/],
     ['bad format', "[log l]\nfile = $dir/x.log\nformat = \"%{nope}\"\n$tail", 3, undef, qr/nope/],
 );
 for my $row (@bad) {
@@ -101,7 +101,7 @@ subtest 'the example with three sites, cut to the keys that exist' => sub {
         s/legacy\.example\.net:80/$o{legacy}->address/ge, s{/var/log/rpd}{<DIR>}g, s/^user = .*\n//m, s/^include = .*\n//m for $text;
     # Three servers of one address stand for three machines: once is enough here.
     my %seen;
-    $text = join "\n", grep { !/^server = (\S+)/ || !$seen{$1}++ } split /\n/, $text;
+    $text = join "\n", grep { %seen = () if /^\[/; !/^server = (\S+)/ || !$seen{$1}++ } split /\n/, $text;
     my ($global) = $text =~ /\[global\]\n(.*?)(?=^\[)/ms;
     $text =~ s/\[global\]\n.*?(?=^\[)//ms;
     my $s = rpd(config => $text, global => $global);

@@ -124,7 +124,8 @@ subtest 'idle connections' => sub {
 subtest 'drain_timeout' => sub {
     my $slow = origin();
     $s->write_config($config->(origin => $slow), global => "drain_timeout = 500ms\n");
-    is(($s->reload)[0], 0, 'reload');
+    my ($status, $out, $err) = $s->reload;
+    is($status, 0, 'reload') or diag($out, $err);
     my $c = client($port);
     $c->send(request('GET', '/stuck'));
     my $oc = $slow->accept;
