@@ -167,6 +167,10 @@ void query_reply(struct child *c, const struct msg *m)
     if (m->len < sizeof(r))
         return;
     memcpy(&r, m->payload, sizeof(r));
+    if (r.id == QUERY_HEARD) {
+        reload_child_heard(c);
+        return;
+    }
     LIST_EACH(it, &query_list) {
         struct query *q = CONTAINER(it, struct query, link);
         if (q->id != r.id)
@@ -183,8 +187,9 @@ void query_reply(struct child *c, const struct msg *m)
     }
 }
 
-void query_child_gone(const struct child *c)
+void query_child_gone(struct child *c)
 {
+    reload_child_heard(c);
     LIST_EACH_SAFE(it, tmp, &query_list) {
         struct query *q = CONTAINER(it, struct query, link);
         for (size_t i = 0; i < q->n; i++) {

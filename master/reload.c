@@ -6,6 +6,7 @@
 #include "base/proc.h"
 #include "master/job.h"
 #include "master/master.h"
+#include "master/query.h"
 #include "master/wait.h"
 
 #include <errno.h>
@@ -13,6 +14,8 @@
 #include <stdio.h>
 
 #define RETRY_MS 10000
+/* A worker that takes longer to hear that it has to drain is busy; the verdict does not wait for it any more. */
+#define HEARD_MS 2000
 
 static struct reload *const r = &master.reload;
 
@@ -151,6 +154,25 @@ static void reload_note_restart(const struct config *old, const struct config *n
     }
 }
 
+/* Both generations listen on the same sockets: until a worker has read that it has to drain, it may still accept and answer as of
+ * old. The verdict waits for that, so that whoever has it sees the new configuration only. */
+static void reload_drain(struct generation *old, struct generation *g)
+{
+    static const struct worker_query heard = {.id = QUERY_HEARD};
+    const struct conf_global_keys *k = &g->config->global;
+    bool living = generation_living(old) > 0;
+    for (uint32_t i = 0; i < old->nchild; i++)
+        old->child[i].draining_unheard = old->child[i].role == WORKER_SERVE && old->child[i].state == CHILD_SERVING;
+    generation_drain(old, g, k->drain_timeout, k->drain_tunnel_timeout);
+    if (!living)
+        return;   /* nor is the generation any more */
+    for (uint32_t i = 0; i < old->nchild; i++) {
+        struct child *c = &old->child[i];
+        if (c->draining_unheard)
+            c->draining_unheard = child_query(c, &heard) == 0;
+    }
+}
+
 /* Drains what served until now; ends the oldest when there are too many. */
 static void reload_hand_over(struct generation *g)
 {
@@ -160,7 +182,7 @@ static void reload_hand_over(struct generation *g)
         if (o != g && o->state == GEN_DRAINING)
             generation_reintroduce(o, g);
         if (o != g && o->state == GEN_LIVE)
-            generation_drain(o, g, k->drain_timeout, k->drain_tunnel_timeout);
+            reload_drain(o, g);
     }
     unsigned n;
     struct generation *oldest;
@@ -171,6 +193,42 @@ static void reload_hand_over(struct generation *g)
                  " requests, %" PRIu64 " tunnels", oldest->number, k->old_generations, load.connections, load.requests, load.tunnels);
         generation_stop(oldest);
     }
+}
+
+static void reload_finish(void)
+{
+    struct buf text = r->verdict;
+    r->verdict = (struct buf){0};
+    LOG_NOTICE("generation_live", "%.*s", (int)(text.n - 1), text.p);
+    reload_done(true, buf_slice(&text));
+    buf_fini(&text);
+}
+
+static void reload_on_heard_limit(struct ev_timer *t)
+{
+    (void)t;
+    reload_finish();
+}
+
+static bool reload_heard(void)
+{
+    LIST_EACH(it, &master.generations) {
+        const struct generation *g = CONTAINER(it, struct generation, link);
+        for (uint32_t i = 0; i < g->nchild; i++) {
+            if (g->child[i].draining_unheard)
+                return false;
+        }
+    }
+    return true;
+}
+
+void reload_child_heard(struct child *c)
+{
+    if (!c->draining_unheard)
+        return;
+    c->draining_unheard = false;
+    if (r->phase == RELOAD_HANDING && reload_heard())
+        reload_finish();
 }
 
 static void reload_all_ready(void)
@@ -206,12 +264,15 @@ static void reload_all_ready(void)
     buf_chr(&text, '\n');
     master.live = g;
     generation_use_log(g);
+    r->gen = NULL;
+    r->verdict = text;
+    r->phase = RELOAD_HANDING;
+    ev_timer_set(&r->limit, HEARD_MS, reload_on_heard_limit);
     reload_hand_over(g);
     listener_release_held(&master.listeners);
     control_configure(g->config);
-    LOG_NOTICE("generation_live", "%.*s", (int)(text.n - 1), text.p);
-    reload_done(true, buf_slice(&text));
-    buf_fini(&text);
+    if (reload_heard())
+        reload_finish();
 }
 
 void reload_child_ready(struct generation *g)
@@ -380,6 +441,10 @@ void reload_abort(const char *why)
     ev_timer_stop(&r->retry);
     if (r->phase == RELOAD_IDLE)
         return;
+    if (r->phase == RELOAD_HANDING) {
+        reload_finish();
+        return;
+    }
     job_cancel(r);
     r->job = NULL;
     conf_snapshot_free(&r->snapshot);

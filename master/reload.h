@@ -6,12 +6,19 @@
 #include "base/buf.h"
 #include "master/ev.h"
 
+struct child;
 struct conn;
 struct generation;
 struct job;
 struct conf_snapshot;
 
-enum reload_phase { RELOAD_IDLE, RELOAD_PREFLIGHT, RELOAD_HELD, RELOAD_STARTING };
+enum reload_phase {
+    RELOAD_IDLE,
+    RELOAD_PREFLIGHT,
+    RELOAD_HELD,        /* as many old generations drain as may */
+    RELOAD_STARTING,
+    RELOAD_HANDING      /* the new generation accepts; the old one has been told to stop accepting */
+};
 struct reload {
     enum reload_phase phase;
     struct list callers;            /* struct conn.wait: get the verdict of the one that runs */
@@ -20,6 +27,7 @@ struct reload {
     uint64_t started_us;
     struct conf_snapshot *snapshot; /* during preflight */
     struct generation *gen;         /* while starting */
+    struct buf verdict;             /* while handing over */
     struct ev_timer limit;
     struct job *job;
     struct ev_timer retry;          /* after an upgrade whose first generation failed */
@@ -37,6 +45,7 @@ bool reload_running(void);
 void reload_child_ready(struct generation *g);
 void reload_child_failed(struct generation *g, const char *text);
 void reload_generation_gone(void);  /* one that drained: a reload may have waited for it */
+void reload_child_heard(struct child *c);   /* it has read M_DRAIN, or is gone */
 void reload_settled(void);          /* a worker came back: waiters for health look again */
 void reload_abort(const char *why); /* the program ends */
 
