@@ -51,17 +51,15 @@ sub write_config {
     my ($self, $text, %opt) = @_;
     my $global = $opt{global} // $self->{opt}{global} // '';
     my $dir = $self->{dir};
-    my $workers = $global =~ /^\s*workers\s*=/m ? '' : "workers = 2\n";
     s/<DIR>/$dir/g for $text, $global;
-    my $level = $global =~ /^\s*log_level\s*=/m ? '' : "log_level = info\n";
+    my %usual = (workers => 2, log_level => 'info', drain_timeout => '20s', stop_timeout => '20s');
+    my $usual = join '', map { $global =~ /^\s*$_\s*=/m ? '' : "$_ = $usual{$_}\n" } sort keys %usual;
     spew($self->{conf}, <<"END");
 [global]
 pid_file = $dir/rpd.pid
 control_socket = $dir/rpd.sock
 error_log = $dir/error.log
-drain_timeout = 20s
-stop_timeout = 20s
-$workers$level$global
+$usual$global
 $text
 END
 }
