@@ -204,7 +204,9 @@ static void fetch_connect(struct stream *s)
     bool idempotent = http_method_idempotent(s->req.method);
     s->tries++;
     fetch_note_tried(s);
-    s->conn = up_acquire(fetch_server(s), s->fresh, !idempotent, &e);
+    /* Looked at first where dying on the way could not be made good by another try. */
+    bool check = !idempotent || s->req.framing != HTTP_BODY_NONE;
+    s->conn = up_acquire(fetch_server(s), s->fresh, check, &e);
     if (s->conn && (!s->out_head.p || slice_eq(s->scope->host_header, SLICE("server"))))
         e = fetch_build_head(s);
     if (!s->conn || e < 0) {
