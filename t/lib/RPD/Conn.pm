@@ -51,7 +51,8 @@ sub _wait {
     my $bits = '';
     vec($bits, CORE::fileno($self->{sock}), 1) = 1;
     my $n = $write ? select(undef, $bits, undef, $left) : select($bits, undef, undef, $left);
-    return $n > 0;
+    # A signal (the end of a load) is no time-out: look again.
+    return $n < 0 && $! == EINTR ? $self->_wait($write, $until) : $n > 0;
 }
 
 # Sends all of it, or dies after the time-out. With quiet, a peer that has gone is no error; returns whether all went out.
