@@ -61,7 +61,7 @@ subtest "$fast reloads under short requests" => sub {
     cmp_ok($w->{requests}, '>', 1000, "in $w->{requests} requests");
 };
 
-subtest "$slow reloads under transfers, workers coming and going" => sub {
+subtest "at least $slow reloads under transfers, workers coming and going" => sub {
     my $n = 4 << 20;
     my $down = load_start(sub {
         my $c = client($port, rcvbuf => 65536, keep => 0);
@@ -96,7 +96,8 @@ subtest "$slow reloads under transfers, workers coming and going" => sub {
         $c->close;
     }, processes => 3);
     my $wrk = wrk(url => "http://127.0.0.1:$port/small", connections => 5, seconds => 3600);
-    for my $k (1 .. $slow) {
+    my $t0 = time;
+    for (my $k = 1; $k <= $slow || time - $t0 < 10; $k++) {
         # The bound on old generations is a promise to end the oldest: wait until there is room.
         wait_for(sub { @{ $s->ctl_json('status')->{old_generations} } < 8 }, timeout => 60, what => 'old generations to end');
         reload($fast + $k, (2, 4, 1, 3)[$k % 4]);

@@ -12,6 +12,7 @@
 #include <sys/random.h>
 
 #define CLIENT_ACCEPTS    64     /* connections taken per turn and listener */
+#define CLIENT_LAST_ACCEPTS 65536 /* more than any queue is long */
 #define CLIENT_RETRY_MS   100u   /* look again after the descriptors ran out */
 #define CLIENT_TRIM       32u    /* idle connections given up for want of descriptors */
 #define CLIENT_FD_RESERVE 64u    /* descriptors kept for logs, channels and the like */
@@ -392,6 +393,24 @@ unsigned clients_trim(struct clients *cs, unsigned most)
     return n;
 }
 
+/* Who is in the queue already is served; a successor, if there is one, has the same sockets and takes what comes later. */
+static void clients_close_listeners(struct clients *cs)
+{
+    for (size_t i = 0; i < cs->nlistener; i++) {
+        struct client_listener *ln = &cs->listener[i];
+        union addr a;
+        int fd = ln->on ? 0 : -ERR_AGAIN;
+        for (int k = 0; fd != -ERR_AGAIN && fd != -ERR_FD_LIMIT && k < CLIENT_LAST_ACCEPTS; k++) {
+            fd = sock_accept(ln->io.fd, &a);
+            if (fd >= 0)
+                client_new(ln, fd, &a);
+        }
+    }
+    clients_accept_stop(cs);
+    for (size_t i = 0; i < cs->nlistener; i++)
+        io_close(cs->loop, &cs->listener[i].io);
+}
+
 static void clients_on_drain_idle(struct timer *t)
 {
     (void)t; /* only wakes the loop: the end of the turn looks */
@@ -405,7 +424,7 @@ void clients_drain(struct clients *cs)
     cs->drain_since_ms = clock_ms();
     timer_init(&cs->drain_idle, clients_on_drain_idle);
     timer_stop(&cs->retry);
-    clients_accept_stop(cs);
+    clients_close_listeners(cs);
 }
 
 void clients_drain_idle(struct clients *cs, uint64_t idle_ms)
