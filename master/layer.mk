@@ -25,3 +25,10 @@ libmaster_a_SOURCES = \
 sbin_PROGRAMS += sbin/rpd
 sbin_rpd_SOURCES = master/main.c
 sbin_rpd_LDADD = libmaster.a librpctl.a $(LIBS_WORKER) $(EXT_LIBS)
+
+check_PROGRAMS += t/unit/gen_state_test t/unit/listener_test
+UNIT_TESTS += t/unit/gen_state_test t/unit/listener_test
+t_unit_gen_state_test_SOURCES = t/unit/gen_state_test.c t/unit/tap.h
+t_unit_gen_state_test_LDADD = libmaster.a
+t_unit_listener_test_SOURCES = t/unit/listener_test.c t/unit/tap.h
+t_unit_listener_test_LDADD = libmaster.a $(LIBS_CONFIG) $(EXT_LIBS)

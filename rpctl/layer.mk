@@ -9,3 +9,8 @@ librpctl_a_SOURCES = \
 sbin_PROGRAMS += sbin/rpctl
 sbin_rpctl_SOURCES = rpctl/main.c
 sbin_rpctl_LDADD = librpctl.a $(LIBS_BASE)
+
+check_PROGRAMS += t/unit/proto_test
+UNIT_TESTS += t/unit/proto_test
+t_unit_proto_test_SOURCES = t/unit/proto_test.c t/unit/tap.h
+t_unit_proto_test_LDADD = librpctl.a $(LIBS_BASE)

@@ -116,6 +116,15 @@ static bool client_address_enter(struct clients *cs, uint64_t key)
     return true;
 }
 
+bool client_count_address(struct client *c)
+{
+    struct clients *cs = c->all;
+    if (c->addressed || c->peer.trusted || client_address_exempt(cs, &c->peer.addr))
+        return true;
+    c->addressed = client_address_enter(cs, client_address_key(cs, &c->peer.addr));
+    return c->addressed;
+}
+
 /* Linear probing without tombstones: later entries of the run move up (Knuth, vol. 3, 6.4, algorithm R). */
 static void client_address_remove(struct clients *cs, uint32_t i)
 {
@@ -291,8 +300,7 @@ struct client *client_adopt(struct clients *cs, const struct conf_listen *l, int
     if (!c)
         return NULL;
     c->born_ms -= age_ms < c->born_ms ? age_ms : c->born_ms;
-    if (!client_address_exempt(cs, a) && !c->peer.trusted && client_address_enter(cs, client_address_key(cs, a)))
-        c->addressed = true;
+    (void)client_count_address(c); /* it was let in once: not turned away now */
     return c;
 }
 
@@ -431,10 +439,16 @@ void clients_drain_idle(struct clients *cs, uint64_t idle_ms)
 {
     if (list_empty(&cs->idle))
         return;
-    if (clock_ms() >= cs->drain_since_ms + idle_ms)
-        (void)clients_trim(cs, UINT32_MAX);
-    else
+    if (clock_ms() < cs->drain_since_ms + idle_ms) {
         timer_set_at(&cs->loop->timers, &cs->drain_idle, cs->drain_since_ms + idle_ms);
+        return;
+    }
+    LIST_EACH_SAFE(it, tmp, &cs->idle)
+    {
+        struct client *c = CONTAINER(it, struct client, node);
+        if (!c->in_n && !c->link.io.queued) /* else its next request may be here: it is looked at in the next turn */
+            client_close(c);
+    }
 }
 
 void clients_fini(struct clients *cs)

@@ -133,5 +133,6 @@ void client_set_state(struct client *c, enum client_state st);
 uint64_t client_idle_ms(const struct client *c);
 bool client_trusted(const struct clients *cs, const union addr *a);
 void client_set_peer(struct client *c, const union addr *a);
+bool client_count_address(struct client *c);         /* false: its address has its fill of connections */
 
 #endif

@@ -561,6 +561,11 @@ static ptrdiff_t client_proxy(struct client *c, const char *p, size_t n)
         client_set_peer(c, &h.src);
         if (addr_port(&h.dst.sa))
             c->peer.listen_port = addr_port(&h.dst.sa);
+        if (!client_count_address(c)) {
+            counter_add(c->all->ctr, CTR_CONN_REFUSED, 1);
+            client_close(c);
+            return -ERR_CONN_LIMIT;
+        }
     }
     c->head_since_ms = 0;
     client_set_state(c, CLIENT_HEAD);

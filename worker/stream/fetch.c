@@ -130,6 +130,15 @@ static bool fetch_may_retry(struct stream *s, int err, unsigned status)
     return false;
 }
 
+/* Has any server not been asked yet? The answer of the last one is better than none. */
+static bool fetch_server_left(const struct stream *s)
+{
+    size_t n = 1; /* the one that is being asked */
+    for (size_t i = 0; i < s->upstream->words; i++)
+        n += (size_t)__builtin_popcountll(s->tried[i]);
+    return n < s->upstream->n;
+}
+
 /* Another try: at once the first time, later with a doubling pause. */
 static void fetch_again(struct stream *s, int err)
 {
@@ -453,11 +462,11 @@ static int fetch_on_head(void *user, const struct http_response *r)
         fetch_failed(s, ERR_UP_BAD_HEAD, 0);
         return -ERR_EOF;
     }
-    if (r->status >= 502 && r->status <= 504 && fetch_may_retry(s, 0, r->status)) {
+    if (r->status >= 502 && r->status <= 504 && fetch_server_left(s) && fetch_may_retry(s, 0, r->status)) {
         up_abort(s->conn);
         s->conn = NULL;
         fetch_leave(s, 0, r->status);
-        fetch_again(s, ERR_UP_RESET);
+        fetch_again(s, ERR_NO_SERVER);
         return -ERR_EOF;
     }
     s->connect_us = s->conn->connected_us - s->conn->began_us;

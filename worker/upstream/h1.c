@@ -451,6 +451,11 @@ static int up_head(struct up_conn *c, char *p, size_t n, size_t *ret_used)
 /* 0 to go on reading; negative when the connection is no longer this exchange's. */
 static int up_input(struct up_conn *c, char *p, size_t n)
 {
+    if (c->head.n) {
+        /* Nothing has been asked yet: a pooled connection's farewell (408, or what was left over), not our answer. */
+        up_fail(c, c->reused ? ERR_REUSED_CLOSED : ERR_UP_BAD_HEAD);
+        return -ERR_EOF;
+    }
     if (!c->first_us)
         c->first_us = clock_us();
     while (c->state == UP_REQUEST || c->state == UP_WAITING) {
