@@ -188,6 +188,15 @@ static int worker_init(struct worker *w)
     return 0;
 }
 
+/* Whatever was taken must have been put back: a leak that nobody sees is a leak that stays. */
+static void worker_pool_fini(struct pool *p)
+{
+    if (p->in_use)
+        LOG_ALERT("leak", "%u objects of pool %s were never given back", p->in_use, p->name);
+    else if (p->name)
+        pool_fini(p);
+}
+
 static void worker_fini(struct worker *w)
 {
     if (w->boot->role == WORKER_HELPER) {
@@ -199,10 +208,17 @@ static void worker_fini(struct worker *w)
         (void)access_logs_flush(w->logs, clock_ms(), true);
         access_logs_free(&w->logs);
     }
+    (void)clients_abort(&w->clients, ERR_DRAINED, true); /* none are left unless the loop failed */
+    upstreams_close(&w->upstreams);
+    loop_bury_dead(&w->loop);
     route_table_free(&w->streams.routes);
     stream_env_fini(&w->streams);
-    upstreams_fini(&w->upstreams);
     clients_fini(&w->clients);
+    struct pool *const pools[] = {&w->streams.pool, &w->streams.pipes.pool, &w->clients.pool, &w->clients.bodies,
+                                  &w->upstreams.conns};
+    for (size_t i = 0; i < sizeof pools / sizeof pools[0]; i++)
+        worker_pool_fini(pools[i]);
+    upstreams_fini(&w->upstreams);
     loop_fini(&w->loop);
 }
 

@@ -29,7 +29,7 @@ int loop_init(struct loop *l)
     return 0;
 }
 
-static void loop_bury_dead(struct loop *l)
+void loop_bury_dead(struct loop *l)
 {
     while (!list_empty(&l->dead)) {
         struct loop_corpse *c = CONTAINER(l->dead.next, struct loop_corpse, link);

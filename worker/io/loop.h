@@ -59,5 +59,6 @@ void io_again(struct loop *l, struct io *io);
 void io_close(struct loop *l, struct io *io); /* closes the fd and forgets queued work */
 /* Gives obj back to its pool at the end of the turn; c lies somewhere inside it. */
 void loop_bury(struct loop *l, struct loop_corpse *c, void *obj, struct pool *pool);
+void loop_bury_dead(struct loop *l); /* now, outside of a turn */
 
 #endif

@@ -92,6 +92,13 @@ int upstreams_init(struct upstreams *us, const struct upstreams_env *env)
     return 0;
 }
 
+void upstreams_close(struct upstreams *us)
+{
+    (void)upstreams_trim(us, UINT32_MAX);
+    while (!list_empty(&us->busy))
+        up_abort(CONTAINER(us->busy.next, struct up_conn, node));
+}
+
 void upstreams_fini(struct upstreams *us)
 {
     arena_fini(&us->arena);

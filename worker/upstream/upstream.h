@@ -71,6 +71,7 @@ struct upstreams_env {
     uint32_t workers;
 };
 int upstreams_init(struct upstreams *us, const struct upstreams_env *env);
+void upstreams_close(struct upstreams *us); /* every connection, idle or not; the exchanges are over */
 void upstreams_fini(struct upstreams *us);
 /* End of a turn: gives places that became free to those who wait. */
 void upstreams_turn(struct upstreams *us);
