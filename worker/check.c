@@ -60,7 +60,7 @@ int worker_explain(const struct config *c, struct slice method, struct slice url
     if (e == 0)
         e = explain_split(url, &h, &path);
     if (e == 0)
-        n = uri_host_lower(h, host, sizeof host);
+        n = h.n ? uri_host_lower(h, host, sizeof host) : 0;
     if (e == 0 && n >= 0)
         e = uri_normalize(path, &a, &norm);
     if (e < 0 || n < 0) {
