@@ -204,11 +204,11 @@ static void worker_fini(struct worker *w)
         loop_fini(&w->loop);
         return;
     }
+    (void)clients_abort(&w->clients, ERR_DRAINED, true); /* none are left unless the loop failed */
     if (w->logs) {
         (void)access_logs_flush(w->logs, clock_ms(), true);
         access_logs_free(&w->logs);
     }
-    (void)clients_abort(&w->clients, ERR_DRAINED, true); /* none are left unless the loop failed */
     upstreams_close(&w->upstreams);
     loop_bury_dead(&w->loop);
     route_table_free(&w->streams.routes);
