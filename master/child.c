@@ -18,7 +18,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static struct msg child_msg;   /* 64 KiB: not for the stack */
+static struct msg child_msg; /* 64 KiB: not for the stack */
 
 const char *child_name(const struct child *c)
 {
@@ -67,8 +67,9 @@ void child_clean(int *keep, size_t n)
     close_range(from, ~0u, 0);
 }
 
-/* The sockets that worker c accepts from: of every address those whose number is ours modulo the number of workers, so that
- * sockets left over from a time of more workers are served too; a unix socket is shared by all. */
+/* The sockets that worker c accepts from: of every address those whose number is ours modulo the
+ * number of workers, so that sockets left over from a time of more workers are served too; a unix
+ * socket is shared by all. */
 static size_t child_sockets(const struct child *c, struct worker_socket *out)
 {
     const struct config *conf = c->gen->config;
@@ -158,7 +159,7 @@ int child_spawn(struct child *c)
         slot_reap(master.segment, c->slot);
         return -ERR_SYS;
     }
-    fflush(NULL);   /* or both processes would write what is still buffered */
+    fflush(NULL); /* or both processes would write what is still buffered */
     pid_t pid = fork();
     if (pid < 0) {
         close(pair[0]);
@@ -174,7 +175,8 @@ int child_spawn(struct child *c)
     c->late = 0;
     c->killed = false;
     c->failed[0] = '\0';
-    c->requests = atomic_load_explicit(&counter_row(master.segment, c->slot)->v[CTR_REQUESTS], memory_order_relaxed);
+    c->requests = atomic_load_explicit(&counter_row(master.segment, c->slot)->v[CTR_REQUESTS],
+                                       memory_order_relaxed);
     c->cpu_ticks = 0;
     c->requests_per_s = c->cpu_milli = 0;
     c->started_ms = clock_ms();
@@ -263,7 +265,8 @@ static int child_send_one(const struct child *c, enum worker_msg type)
 /* In this order: an accept that was never taken is void once the child has to drain. */
 static void child_flush(struct child *c)
 {
-    static const enum worker_msg order[] = {M_STOP, M_ACCEPT, M_ADOPT, M_DRAIN, M_REOPEN, M_LOG_LEVEL};
+    static const enum worker_msg order[] = {M_STOP,  M_ACCEPT, M_ADOPT,
+                                            M_DRAIN, M_REOPEN, M_LOG_LEVEL};
     for (size_t i = 0; i < sizeof(order) / sizeof(order[0]); i++) {
         uint32_t bit = 1u << order[i];
         if (!(c->pending & bit))
@@ -271,7 +274,7 @@ static void child_flush(struct child *c)
         int rc = child_send_one(c, order[i]);
         if (rc == -ERR_AGAIN)
             break;
-        c->pending &= ~bit;   /* sent, or the peer is gone and SIGCHLD is on its way */
+        c->pending &= ~bit; /* sent, or the peer is gone and SIGCHLD is on its way */
         child_drop_fds(c, order[i]);
     }
     ev_want(&c->channel, EPOLLIN | (c->pending ? EPOLLOUT : 0));
@@ -317,16 +320,18 @@ static void child_message(struct child *c, const struct msg *m)
         child_ready(c);
         break;
     case W_FAILED:
-        snprintf(c->failed, sizeof(c->failed), "%.*s", (int)(m->len < sizeof(c->failed) ? m->len : sizeof(c->failed) - 1),
+        snprintf(c->failed, sizeof(c->failed), "%.*s",
+                 (int)(m->len < sizeof(c->failed) ? m->len : sizeof(c->failed) - 1),
                  (const char *)m->payload);
         break;
     case W_REPLY:
         query_reply(c, m);
         break;
     case W_DRAINED:
-        break;   /* the exit follows */
+        break; /* the exit follows */
     default:
-        LOG_WARN("channel_unknown", "%s pid %d sent a message of unknown type %u", child_name(c), (int)c->pid, m->type);
+        LOG_WARN("channel_unknown", "%s pid %d sent a message of unknown type %u", child_name(c),
+                 (int)c->pid, m->type);
         break;
     }
 }
@@ -339,13 +344,14 @@ static bool child_read(struct child *c)
         if (rc == -ERR_AGAIN)
             return true;
         if (rc == -ERR_PROTO) {
-            LOG_WARN("channel_malformed", "%s pid %d sent a malformed message", child_name(c), (int)c->pid);
+            LOG_WARN("channel_malformed", "%s pid %d sent a malformed message", child_name(c),
+                     (int)c->pid);
             continue;
         }
         if (rc < 0)
             return false;
         for (int k = 0; k < child_msg.nfds; k++)
-            close(child_msg.fds[k]);   /* no message of a worker carries any */
+            close(child_msg.fds[k]); /* no message of a worker carries any */
         child_message(c, &child_msg);
         if (c->channel.fd < 0)
             return false;
@@ -358,7 +364,7 @@ static void child_on_channel(struct ev *e, uint32_t events)
     struct child *c = CONTAINER(e, struct child, channel);
     if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) && !child_read(c)) {
         if (c->channel.fd >= 0)
-            ev_close(&c->channel);   /* it is going; waitpid says how */
+            ev_close(&c->channel); /* it is going; waitpid says how */
         return;
     }
     if (events & EPOLLOUT)

@@ -22,26 +22,35 @@
 static const char cli_usage[] =
     "usage: rpd [-F] [-c FILE]                  run (in the background without -F)\n"
     "       rpd [-F] [--from ADDRESS] --to URL  run in front of URL, without a file\n"
-    "       rpd [-F] --default                  run with a welcome page of its own on 127.0.0.1:8080\n"
-    "       rpd -t [-c FILE] [--json]           check the configuration: every problem, the memory bound, ok\n"
+    "       rpd [-F] --default                  run with a welcome page of its own on "
+    "127.0.0.1:8080\n"
+    "       rpd -t [-c FILE] [--json]           check the configuration: every problem, the memory "
+    "bound, ok\n"
     "       rpd -T [-c FILE] [--origin] [--changed]\n"
     "                                           print the configuration in force, with defaults\n"
     "       rpd -s reload|quit|stop|reopen      tell the running rpd, as nginx does\n"
     "       rpd -V                              version, features and library versions\n"
     "\n"
     "Without -c the file is " RPD_SYSCONFDIR "/rpd/rpd.conf.\n"
-    "Exit status: 0 done, 1 invalid configuration or failed start, 2 usage, 3 already running (-s: not running).\n";
+    "Exit status: 0 done, 1 invalid configuration or failed start, 2 usage, 3 already running (-s: "
+    "not running).\n";
 
 bool cli_parse(int argc, char **argv, struct cli *ret)
 {
     enum { OPT_FROM = 256, OPT_TO, OPT_DEFAULT, OPT_INHERIT, OPT_ORIGIN, OPT_CHANGED, OPT_JSON };
     static const struct option options[] = {
-        {"from", required_argument, NULL, OPT_FROM},       {"to", required_argument, NULL, OPT_TO},
-        {"default", no_argument, NULL, OPT_DEFAULT},       {"inherit", required_argument, NULL, OPT_INHERIT},
-        {"origin", no_argument, NULL, OPT_ORIGIN},         {"changed", no_argument, NULL, OPT_CHANGED},
-        {"json", no_argument, NULL, OPT_JSON},             {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'V'},               {"config", required_argument, NULL, 'c'},
-        {"foreground", no_argument, NULL, 'F'},            {NULL, 0, NULL, 0},
+        {"from", required_argument, NULL, OPT_FROM},
+        {"to", required_argument, NULL, OPT_TO},
+        {"default", no_argument, NULL, OPT_DEFAULT},
+        {"inherit", required_argument, NULL, OPT_INHERIT},
+        {"origin", no_argument, NULL, OPT_ORIGIN},
+        {"changed", no_argument, NULL, OPT_CHANGED},
+        {"json", no_argument, NULL, OPT_JSON},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},
+        {"config", required_argument, NULL, 'c'},
+        {"foreground", no_argument, NULL, 'F'},
+        {NULL, 0, NULL, 0},
     };
     *ret = (struct cli){.inherit = -1};
     bool bad = false;
@@ -104,7 +113,8 @@ bool cli_parse(int argc, char **argv, struct cli *ret)
     }
     if ((ret->file && (ret->to || ret->quick_default)) || (ret->to && ret->quick_default) ||
         (ret->from && !ret->to && !ret->quick_default)) {
-        fprintf(stderr, "rpd: a file (-c), --to and --default exclude one another; --from needs --to or --default\n");
+        fprintf(stderr, "rpd: a file (-c), --to and --default exclude one another; --from needs "
+                        "--to or --default\n");
         bad = true;
     }
     if (bad)
@@ -224,7 +234,8 @@ static int cli_version(void)
 #ifdef RPD_DEBUG
     buf_str(&b, "debug assertions on\n");
 #endif
-    buf_printf(&b, "configured with %s\n", RPD_CONFIGURE_FLAGS[0] ? RPD_CONFIGURE_FLAGS : "nothing in particular");
+    buf_printf(&b, "configured with %s\n",
+               RPD_CONFIGURE_FLAGS[0] ? RPD_CONFIGURE_FLAGS : "nothing in particular");
     buf_printf(&b, "configuration " RPD_SYSCONFDIR "/rpd/rpd.conf\n");
     fwrite(b.p, 1, b.n, stdout);
     buf_fini(&b);
@@ -237,14 +248,21 @@ static int cli_signal(const struct cli *c)
     static const struct {
         const char *word;
         const char *command[2];
-    } words[] = {{"reload", {"reload", NULL}}, {"quit", {"stop", NULL}}, {"stop", {"stop", "--now"}}, {"reopen", {"reopen", NULL}}};
+    } words[] = {{"reload", {"reload", NULL}},
+                 {"quit", {"stop", NULL}},
+                 {"stop", {"stop", "--now"}},
+                 {"reopen", {"reopen", NULL}}};
     char path[PATH_MAX] = "", used[108];
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
         if (strcmp(c->signal, words[i].word) != 0)
             continue;
-        struct proto_request r = {.cwd = "", .argc = words[i].command[1] ? 2 : 1, .argv = {words[i].command[0], words[i].command[1]}};
-        /* The socket that the configuration names, when it can be read; else wherever rpd is found. */
-        struct config *conf = access(master.conf_path ? master.conf_path : "", R_OK) == 0 ? cli_load() : NULL;
+        struct proto_request r = {.cwd = "",
+                                  .argc = words[i].command[1] ? 2 : 1,
+                                  .argv = {words[i].command[0], words[i].command[1]}};
+        /* The socket that the configuration names, when it can be read; else wherever rpd is found.
+         */
+        struct config *conf =
+            access(master.conf_path ? master.conf_path : "", R_OK) == 0 ? cli_load() : NULL;
         if (conf && !slice_eq(conf->global.control_socket, SLICE(CLI_SYSTEM_SOCKET)))
             snprintf(path, sizeof(path), SLICE_FMT, SLICE_ARG(conf->global.control_socket));
         config_free(&conf);
@@ -284,7 +302,10 @@ void cli_welcome(void)
     const struct config *c = master.live->config;
     char at[160] = "127.0.0.1:8080";
     if (c->nlisten > 0 && c->listen[0]->k.address.n > 0)
-        snprintf(at, sizeof(at), SLICE_FMT, (int)(c->listen[0]->k.address.v[0].text.n < 128 ? c->listen[0]->k.address.v[0].text.n : 128),
+        snprintf(at, sizeof(at), SLICE_FMT,
+                 (int)(c->listen[0]->k.address.v[0].text.n < 128
+                           ? c->listen[0]->k.address.v[0].text.n
+                           : 128),
                  c->listen[0]->k.address.v[0].text.p);
     const char *shown = at;
     char local[180];
@@ -292,8 +313,10 @@ void cli_welcome(void)
         snprintf(local, sizeof(local), "127.0.0.1:%s", at + 8);
         shown = local;
     }
-    fprintf(stderr, "rpd answers on http://%s/\n"
+    fprintf(stderr,
+            "rpd answers on http://%s/\n"
             "  try    curl -i http://%s/\n"
             "         rpctl -s %s status\n"
-            "  stop   %s\n", at, shown, master.socket_path, master.foreground ? "Ctrl-C" : "rpctl stop");
+            "  stop   %s\n",
+            at, shown, master.socket_path, master.foreground ? "Ctrl-C" : "rpctl stop");
 }

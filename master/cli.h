@@ -1,4 +1,5 @@
-/* rpd's command line: its options and everything that ends without a service (-t, -T, -V, -s, -h). */
+/* rpd's command line: its options and everything that ends without a service (-t, -T, -V, -s, -h).
+ */
 #ifndef MASTER_CLI_H
 #define MASTER_CLI_H
 
@@ -7,11 +8,11 @@
 enum cli_mode { CLI_RUN, CLI_CHECK, CLI_DUMP, CLI_VERSION, CLI_SIGNAL, CLI_HELP };
 struct cli {
     enum cli_mode mode;
-    const char *file;           /* -c; NULL = not given */
-    const char *from, *to;      /* quick start */
-    const char *signal;         /* -s */
+    const char *file;      /* -c; NULL = not given */
+    const char *from, *to; /* quick start */
+    const char *signal;    /* -s */
     bool foreground, quick_default, json, origin, changed;
-    int inherit;                /* --inherit: -1 = none */
+    int inherit; /* --inherit: -1 = none */
 };
 /* False: usage error, told on stderr. */
 bool cli_parse(int argc, char **argv, struct cli *ret);

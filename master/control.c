@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #define CONTROL_BACKLOG 64
-#define CONTROL_GROUPS  256   /* supplementary groups looked at */
+#define CONTROL_GROUPS  256 /* supplementary groups looked at */
 
 static struct {
     struct ev listener;
@@ -49,7 +49,8 @@ static void conn_free(struct conn *c)
 static bool conn_flush(struct conn *c)
 {
     while (c->sent < c->out.n) {
-        ssize_t n = send(c->ev.fd, c->out.p + c->sent, c->out.n - c->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t n =
+            send(c->ev.fd, c->out.p + c->sent, c->out.n - c->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && errno == EAGAIN)
@@ -101,7 +102,8 @@ void conn_finish(struct conn *c, uint32_t code, struct slice out, struct slice e
         proto_frame_encode(PROTO_ERR, err, &c->out);
     proto_exit_encode(code, &c->out);
     if (c->out.failed) {
-        /* Too long, or no memory: say that much, after what the peer already has whole frames of. */
+        /* Too long, or no memory: say that much, after what the peer already has whole frames of.
+         */
         static const char text[] = "rpd: the answer is too long\n";
         size_t sent = c->sent;
         buf_fini(&c->out);
@@ -152,7 +154,8 @@ void conn_usage(struct conn *c)
     buf_fini(&b);
 }
 
-void conn_reload_verdict(struct conn *c, bool ok, uint32_t generation, uint64_t ms, struct slice text)
+void conn_reload_verdict(struct conn *c, bool ok, uint32_t generation, uint64_t ms,
+                         struct slice text)
 {
     struct buf b;
     uint32_t code = ok ? PROTO_DONE : PROTO_REFUSED;
@@ -168,7 +171,8 @@ void conn_reload_verdict(struct conn *c, bool ok, uint32_t generation, uint64_t 
     json_kbool(&j, "ok", ok);
     json_ku64(&j, "generation", generation);
     json_ku64(&j, "ms", ms);
-    json_kstr(&j, "message", slice_of(text.p, text.n > 0 && text.p[text.n - 1] == '\n' ? text.n - 1 : text.n));
+    json_kstr(&j, "message",
+              slice_of(text.p, text.n > 0 && text.p[text.n - 1] == '\n' ? text.n - 1 : text.n));
     json_end_object(&j);
     buf_chr(&b, '\n');
     conn_finish(c, code, buf_slice(&b), SLICE_NONE);
@@ -182,13 +186,15 @@ static void conn_begin(struct conn *c)
     int id = verb_find(c->req.argv[0]);
     if (id < 0) {
         const char *near = verb_nearest(c->req.argv[0]);
-        conn_say(c, PROTO_USAGE, "unknown command \"%.64s\"%s%s", c->req.argv[0], near ? "; did you mean " : "", near ? near : "");
+        conn_say(c, PROTO_USAGE, "unknown command \"%.64s\"%s%s", c->req.argv[0],
+                 near ? "; did you mean " : "", near ? near : "");
         return;
     }
     c->verb = (enum verb_id)id;
     const struct verb *v = verb_get(c->verb);
-    if (c->role == VERB_LOCAL || (v->role == VERB_OPERATE && c->role != VERB_OPERATE)) {
-        LOG_WARN("control_refused", "uid %u pid %d may not %s", (unsigned)c->uid, (int)c->pid, v->word);
+    if (v->role == VERB_OPERATE && c->role != VERB_OPERATE) {
+        LOG_WARN("control_refused", "uid %u pid %d may not %s", (unsigned)c->uid, (int)c->pid,
+                 v->word);
         conn_say(c, PROTO_PERMISSION, "rpd: uid %u may not %s", (unsigned)c->uid, v->word);
         return;
     }
@@ -196,7 +202,9 @@ static void conn_begin(struct conn *c)
         conn_usage(c);
         return;
     }
-    LOG_AT(v->role == VERB_OPERATE ? LOG_LV_NOTICE : LOG_LV_DEBUG, "control", "uid %u pid %d: %s %s", (unsigned)c->uid, (int)c->pid, v->word, c->req.argc > 1 ? c->req.argv[1] : "");
+    LOG_AT(v->role == VERB_OPERATE ? LOG_LV_NOTICE : LOG_LV_DEBUG, "control",
+           "uid %u pid %d: %s %s", (unsigned)c->uid, (int)c->pid, v->word,
+           c->req.argc > 1 ? c->req.argv[1] : "");
     if (master.done || (master.stopping && v->role == VERB_OPERATE && c->verb != VERB_stop)) {
         conn_say(c, PROTO_REFUSED, "rpd is stopping");
         return;
@@ -230,7 +238,8 @@ static void conn_read(struct conn *c)
     if (rc == -ERR_AGAIN && c->in.n < PROTO_MAX_REQUEST)
         return;
     if (rc < 0) {
-        LOG_WARN("control_malformed", "uid %u pid %d sent a malformed request", (unsigned)c->uid, (int)c->pid);
+        LOG_WARN("control_malformed", "uid %u pid %d sent a malformed request", (unsigned)c->uid,
+                 (int)c->pid);
         conn_free(c);
         return;
     }
@@ -298,15 +307,41 @@ static struct conn *conn_new(int fd)
     return c;
 }
 
+/* Makes room by ending the connection that has been waiting longest to say what it wants. */
+static bool control_room(void)
+{
+    if (control.n < CONTROL_CONNS)
+        return true;
+    LOG_WARN("control_full", "more than %u connections on the control socket", CONTROL_CONNS);
+    LIST_EACH(it, &control.conns)
+    {
+        struct conn *c = CONTAINER(it, struct conn, link);
+        if (!c->running) {
+            conn_free(c);
+            return true;
+        }
+    }
+    return false;
+}
+
 static void control_on_accept(struct ev *e, uint32_t events)
 {
     (void)events;
     int fd = accept4(e->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0)
         return;
-    if (control.n >= CONTROL_CONNS || !conn_new(fd)) {
-        LOG_WARN("control_full", "more than %u connections on the control socket", CONTROL_CONNS);
+    struct conn *c = control_room() ? conn_new(fd) : NULL;
+    if (!c) {
         close(fd);
+        return;
+    }
+    if (c->role == VERB_LOCAL) {
+        /* Strangers are told at the door: they cannot hold a place. */
+        c->running = true;
+        LOG_WARN("control_refused", "uid %u pid %d may not use the control socket",
+                 (unsigned)c->uid, (int)c->pid);
+        conn_say(c, PROTO_PERMISSION, "rpd: uid %u may not use the control socket",
+                 (unsigned)c->uid);
     }
 }
 
@@ -366,7 +401,8 @@ void control_close(void)
         ev_close(&control.listener);
         sockfile_unlink(master.socket_path, &control.file);
     }
-    LIST_EACH_SAFE(it, tmp, &control.conns) {
+    LIST_EACH_SAFE(it, tmp, &control.conns)
+    {
         struct conn *c = CONTAINER(it, struct conn, link);
         if (conn_flush(c))
             conn_free(c);

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 static int ev_epoll = -1;
-static struct list ev_timers;   /* sorted by due_ms; there are a few dozen at most */
+static struct list ev_timers; /* sorted by due_ms; there are a few dozen at most */
 
 int ev_init(void)
 {
@@ -52,7 +52,8 @@ void ev_want(struct ev *e, uint32_t events)
 
 void ev_del(struct ev *e)
 {
-    /* Always explicitly: a forked child may hold the same open file, and epoll watches files, not descriptors. */
+    /* Always explicitly: a forked child may hold the same open file, and epoll watches files, not
+     * descriptors. */
     if (e->fd >= 0)
         epoll_ctl(ev_epoll, EPOLL_CTL_DEL, e->fd, NULL);
     e->fd = -1;

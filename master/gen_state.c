@@ -1,8 +1,11 @@
-/* The life of a generation and of a child process: names, legal steps, back-off. No side effects, so that it can be tested alone. */
+/* The life of a generation and of a child process: names, legal steps, back-off. No side effects,
+ * so that it can be tested alone. */
 #include "master/gen_state.h"
 
-static const char *const gen_names[GEN__COUNT] = {"starting", "live", "draining", "stopping", "gone"};
-static const char *const child_names[CHILD__COUNT] = {"none", "starting", "ready", "serving", "draining", "stopping"};
+static const char *const gen_names[GEN__COUNT] = {"starting", "live", "draining", "stopping",
+                                                  "gone"};
+static const char *const child_names[CHILD__COUNT] = {"none",    "starting", "ready",
+                                                      "serving", "draining", "stopping"};
 
 /* Bit t of row f: the step f -> t is legal. */
 static const unsigned gen_steps[GEN__COUNT] = {
@@ -15,7 +18,8 @@ static const unsigned gen_steps[GEN__COUNT] = {
 static const unsigned child_steps[CHILD__COUNT] = {
     [CHILD_NONE] = 1u << CHILD_STARTING,
     [CHILD_STARTING] = 1u << CHILD_READY | 1u << CHILD_STOPPING | 1u << CHILD_NONE,
-    [CHILD_READY] = 1u << CHILD_SERVING | 1u << CHILD_DRAINING | 1u << CHILD_STOPPING | 1u << CHILD_NONE,
+    [CHILD_READY] =
+        1u << CHILD_SERVING | 1u << CHILD_DRAINING | 1u << CHILD_STOPPING | 1u << CHILD_NONE,
     [CHILD_SERVING] = 1u << CHILD_DRAINING | 1u << CHILD_STOPPING | 1u << CHILD_NONE,
     [CHILD_DRAINING] = 1u << CHILD_STOPPING | 1u << CHILD_NONE,
     [CHILD_STOPPING] = 1u << CHILD_NONE,
@@ -48,7 +52,8 @@ unsigned deaths_add(struct deaths *d, unsigned long long started_ms, unsigned lo
     d->at_ms[d->n % RING] = now_ms;
     d->n++;
     d->row++;
-    /* The ring holds one death more than the brake allows: its oldest entry says how long they took. */
+    /* The ring holds one death more than the brake allows: its oldest entry says how long they
+     * took. */
     if (d->n >= RING && now_ms - d->at_ms[d->n % RING] <= DEATHS_WINDOW_MS)
         d->crash_loop = true;
     if (d->crash_loop)

@@ -15,7 +15,8 @@
 
 /* A process that was told to stop has so long before it is killed. */
 #define STOP_GRACE_MS 5000
-/* And one whose drain time is over, before it is told to stop: it ends by itself when its clock says so. */
+/* And one whose drain time is over, before it is told to stop: it ends by itself when its clock
+ * says so. */
 #define DRAIN_GRACE_MS 5000
 
 static void generation_set_state(struct generation *g, enum gen_state to)
@@ -40,8 +41,10 @@ static int generation_open_logs(struct generation *g, struct conf_diags *d)
         return rc;
     rc = logfile_open(&master.logfiles, path, &g->error_fd);
     if (rc < 0) {
-        const struct conf_pos pos = {.file = g->config->path.n ? g->config->path.p : "<command line>"};
-        conf_diag_add(d, CONF_ERROR, pos, NULL, "cannot open error log " SLICE_FMT ": %s", SLICE_ARG(path), strerror(errno));
+        const struct conf_pos pos = {.file =
+                                         g->config->path.n ? g->config->path.p : "<command line>"};
+        conf_diag_add(d, CONF_ERROR, pos, NULL, "cannot open error log " SLICE_FMT ": %s",
+                      SLICE_ARG(path), strerror(errno));
         logfile_release_all(&master.logfiles, g->config);
         return -ERR_INVAL;
     }
@@ -68,7 +71,8 @@ void generation_use_log(const struct generation *g)
     } else {
         log_open_fd(g->error_fd);
     }
-    log_set_level(ev_timer_running(&master.level_timer) ? master.level : g->config->global.log_level);
+    log_set_level(ev_timer_running(&master.level_timer) ? master.level
+                                                        : g->config->global.log_level);
 }
 
 static void generation_free(struct generation *g)
@@ -114,15 +118,18 @@ static int generation_register(struct generation *g, struct conf_diags *d)
         const struct conf_upstream *u = c->upstream[i];
         for (size_t j = 0; j < u->k.server.n; j++, n++) {
             const struct conf_server *s = &u->k.server.v[j];
-            int len = snprintf(name, sizeof(name), SLICE_FMT "/" SLICE_FMT, SLICE_ARG(u->name), SLICE_ARG(s->name));
+            int len = snprintf(name, sizeof(name), SLICE_FMT "/" SLICE_FMT, SLICE_ARG(u->name),
+                               SLICE_ARG(s->name));
             size_t len_cut = len < (int)sizeof(name) ? (size_t)len : sizeof(name) - 1;
             g->resolve_id[n] = UINT32_MAX;
-            if (server_register(master.segment, s->key, slice_of(name, len_cut), g->number, &g->server_id[n]) < 0) {
+            if (server_register(master.segment, s->key, slice_of(name, len_cut), g->number,
+                                &g->server_id[n]) < 0) {
                 conf_diag_add(d, CONF_ERROR, s->pos, NULL, "more than %u servers", SHM_SERVERS);
                 return -ERR_INVAL;
             }
             if (!s->literal && resolve_register(master.segment, s->host, &g->resolve_id[n]) < 0) {
-                conf_diag_add(d, CONF_ERROR, s->pos, NULL, "more than %u host names to resolve", SHM_NAMES);
+                conf_diag_add(d, CONF_ERROR, s->pos, NULL, "more than %u host names to resolve",
+                              SHM_NAMES);
                 return -ERR_INVAL;
             }
         }
@@ -148,7 +155,8 @@ static struct generation *generation_alloc(struct conf_snapshot *s, struct confi
     return g;
 }
 
-int generation_new(uint32_t number, struct conf_snapshot *s, struct config *c, struct conf_diags *d, struct generation **ret)
+int generation_new(uint32_t number, struct conf_snapshot *s, struct config *c, struct conf_diags *d,
+                   struct generation **ret)
 {
     struct generation *g = generation_alloc(s, c);
     *ret = NULL;
@@ -161,7 +169,8 @@ int generation_new(uint32_t number, struct conf_snapshot *s, struct config *c, s
     g->series_id = calloc(c->nroute + 1, sizeof(*g->series_id));
     g->log_fd = calloc(c->nlog + 1, sizeof(*g->log_fd));
     int rc = -ERR_NOMEM;
-    if (g->server_id && g->resolve_id && g->series_id && g->log_fd && generation_children(g, g->nworker + 1) == 0) {
+    if (g->server_id && g->resolve_id && g->series_id && g->log_fd &&
+        generation_children(g, g->nworker + 1) == 0) {
         struct child *helper = &g->child[g->nworker];
         helper->number = CHILD_HELPER;
         helper->role = WORKER_HELPER;
@@ -182,7 +191,8 @@ int generation_new(uint32_t number, struct conf_snapshot *s, struct config *c, s
     return 0;
 }
 
-int generation_inherit(uint32_t number, uint32_t nchild, enum gen_state state, struct generation **ret)
+int generation_inherit(uint32_t number, uint32_t nchild, enum gen_state state,
+                       struct generation **ret)
 {
     struct generation *g = generation_alloc(NULL, NULL);
     *ret = NULL;
@@ -238,8 +248,11 @@ static void generation_on_limit(struct ev_timer *t)
     struct generation_load load;
     generation_load(g, &load);
     if (g->state == GEN_DRAINING) {
-        LOG_WARN("drain_overdue", "generation %u is over its drain time and is told to stop: %llu connections, %llu requests, "
-                 "%llu tunnels", g->number, (unsigned long long)load.connections, (unsigned long long)load.requests,
+        LOG_WARN("drain_overdue",
+                 "generation %u is over its drain time and is told to stop: %llu connections, %llu "
+                 "requests, "
+                 "%llu tunnels",
+                 g->number, (unsigned long long)load.connections, (unsigned long long)load.requests,
                  (unsigned long long)load.tunnels);
         generation_stop(g);
         return;
@@ -248,7 +261,8 @@ static void generation_on_limit(struct ev_timer *t)
         struct child *c = &g->child[i];
         if (c->pid == 0)
             continue;
-        LOG_WARN("child_killed", "%s pid %d of generation %u did not stop and is killed", child_name(c), (int)c->pid, g->number);
+        LOG_WARN("child_killed", "%s pid %d of generation %u did not stop and is killed",
+                 child_name(c), (int)c->pid, g->number);
         c->killed = true;
         child_kill(c, SIGKILL);
     }
@@ -256,7 +270,8 @@ static void generation_on_limit(struct ev_timer *t)
 
 void generation_resume(struct generation *g)
 {
-    uint64_t longest = g->drain.request_ms > g->drain.tunnel_ms ? g->drain.request_ms : g->drain.tunnel_ms;
+    uint64_t longest =
+        g->drain.request_ms > g->drain.tunnel_ms ? g->drain.request_ms : g->drain.tunnel_ms;
     uint64_t end = g->since_ms + longest + DRAIN_GRACE_MS;
     if (g->state == GEN_DRAINING)
         ev_timer_set(&g->limit, end > clock_ms() ? end - clock_ms() : 0, generation_on_limit);
@@ -264,12 +279,14 @@ void generation_resume(struct generation *g)
         ev_timer_set(&g->limit, STOP_GRACE_MS, generation_on_limit);
 }
 
-void generation_drain(struct generation *g, struct generation *successor, uint64_t request_ms, uint64_t tunnel_ms)
+void generation_drain(struct generation *g, struct generation *successor, uint64_t request_ms,
+                      uint64_t tunnel_ms)
 {
     uint64_t longest = request_ms > tunnel_ms ? request_ms : tunnel_ms;
     if (g->state == GEN_LIVE)
         generation_set_state(g, GEN_DRAINING);
-    g->drain = (struct worker_drain){.request_ms = request_ms, .tunnel_ms = tunnel_ms, .stopping = successor == NULL};
+    g->drain = (struct worker_drain){
+        .request_ms = request_ms, .tunnel_ms = tunnel_ms, .stopping = successor == NULL};
     if (master.live == g)
         master.live = NULL;
     for (uint32_t i = 0; i < g->nchild; i++) {
@@ -278,7 +295,7 @@ void generation_drain(struct generation *g, struct generation *successor, uint64
         if (c->pid == 0)
             continue;
         if (c->state == CHILD_STARTING) {
-            c->killed = true;   /* it holds nothing yet */
+            c->killed = true; /* it holds nothing yet */
             child_kill(c, SIGKILL);
             continue;
         }
@@ -291,8 +308,9 @@ void generation_drain(struct generation *g, struct generation *successor, uint64
             child_introduce(c, &successor->child[c->number % successor->nworker]);
         child_send(c, M_DRAIN);
     }
-    /* Workers close their own copies when their queues are empty; with ours gone too, what no configuration names any more
-     * refuses new connections instead of letting them wait for nobody. */
+    /* Workers close their own copies when their queues are empty; with ours gone too, what no
+     * configuration names any more refuses new connections instead of letting them wait for nobody.
+     */
     generation_release(g);
     ev_timer_set(&g->limit, longest + DRAIN_GRACE_MS, generation_on_limit);
     generation_check_gone(g);
@@ -359,7 +377,8 @@ void generation_check_gone(struct generation *g)
     generation_set_state(g, GEN_GONE);
     generation_free(g);
     uint32_t oldest = UINT32_MAX;
-    LIST_EACH(it, &master.generations) {
+    LIST_EACH(it, &master.generations)
+    {
         const struct generation *o = CONTAINER(it, struct generation, link);
         if (o->number < oldest)
             oldest = o->number;
@@ -397,7 +416,8 @@ void generation_reopen(struct generation *g)
 
 struct child *generation_find(pid_t pid)
 {
-    LIST_EACH(it, &master.generations) {
+    LIST_EACH(it, &master.generations)
+    {
         struct generation *g = CONTAINER(it, struct generation, link);
         for (uint32_t i = 0; i < g->nchild; i++) {
             if (g->child[i].pid == pid)
@@ -411,7 +431,8 @@ struct generation *generation_oldest_draining(unsigned *ret_count)
 {
     struct generation *oldest = NULL;
     *ret_count = 0;
-    LIST_EACH(it, &master.generations) {
+    LIST_EACH(it, &master.generations)
+    {
         struct generation *g = CONTAINER(it, struct generation, link);
         if (g->state != GEN_DRAINING)
             continue;

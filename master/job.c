@@ -14,7 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define JOB_TEXT_MAX ((size_t)15 << 20)   /* fits into an answer on the control socket */
+#define JOB_TEXT_MAX ((size_t)15 << 20) /* fits into an answer on the control socket */
 
 static struct list job_list = {&job_list, &job_list};
 
@@ -57,7 +57,8 @@ static void job_on_limit(struct ev_timer *t)
     kill(j->pid, SIGKILL);
 }
 
-static struct job *job_fork(uint64_t limit_ms, void (*done)(struct job *j), void *done_arg, int *ret_child_fd)
+static struct job *job_fork(uint64_t limit_ms, void (*done)(struct job *j), void *done_arg,
+                            int *ret_child_fd)
 {
     int pipe_fd[2];
     struct job *j = calloc(1, sizeof(*j));
@@ -110,7 +111,8 @@ static void job_write(int fd, struct slice s)
     }
 }
 
-struct job *job_start(int (*run)(void *arg, struct buf *out), void *arg, uint64_t limit_ms, void (*done)(struct job *j), void *done_arg)
+struct job *job_start(int (*run)(void *arg, struct buf *out), void *arg, uint64_t limit_ms,
+                      void (*done)(struct job *j), void *done_arg)
 {
     int fd = -1;
     struct job *j = job_fork(limit_ms, done, done_arg, &fd);
@@ -123,7 +125,8 @@ struct job *job_start(int (*run)(void *arg, struct buf *out), void *arg, uint64_
     _exit(out.failed ? 1 : status & 0xff);
 }
 
-struct job *job_exec(const char *path, char *const *argv, uint64_t limit_ms, void (*done)(struct job *j), void *done_arg)
+struct job *job_exec(const char *path, char *const *argv, uint64_t limit_ms,
+                     void (*done)(struct job *j), void *done_arg)
 {
     int fd = -1;
     struct job *j = job_fork(limit_ms, done, done_arg, &fd);
@@ -138,7 +141,8 @@ struct job *job_exec(const char *path, char *const *argv, uint64_t limit_ms, voi
 
 bool job_reaped(pid_t pid, int status)
 {
-    LIST_EACH(it, &job_list) {
+    LIST_EACH(it, &job_list)
+    {
         struct job *j = CONTAINER(it, struct job, link);
         if (j->pid != pid || j->exited)
             continue;
@@ -152,7 +156,8 @@ bool job_reaped(pid_t pid, int status)
 
 void job_cancel(const void *done_arg)
 {
-    LIST_EACH(it, &job_list) {
+    LIST_EACH(it, &job_list)
+    {
         struct job *j = CONTAINER(it, struct job, link);
         if (j->arg != done_arg)
             continue;

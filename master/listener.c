@@ -12,7 +12,8 @@
 
 struct listener *listener_find(const struct list *listeners, struct slice text)
 {
-    LIST_EACH(it, listeners) {
+    LIST_EACH(it, listeners)
+    {
         struct listener *l = CONTAINER(it, struct listener, link);
         if (slice_eq(slice_str(l->text), text))
             return l;
@@ -67,11 +68,14 @@ static int listener_bind_tcp(const struct addr_any *a, bool reuseport)
     int fd = socket(a->u.sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -1;
-    /* TCP_NODELAY is inherited by accepted sockets: one call here saves one for every connection. */
+    /* TCP_NODELAY is inherited by accepted sockets: one call here saves one for every connection.
+     */
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
         (!reuseport || setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) == 0) &&
-        (a->u.sa.sa_family != AF_INET6 || setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) == 0) &&
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0 && bind(fd, &a->u.sa, a->len) == 0)
+        (a->u.sa.sa_family != AF_INET6 ||
+         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) == 0) &&
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0 &&
+        bind(fd, &a->u.sa, a->len) == 0)
         return fd;
     int saved = errno;
     close(fd);
@@ -79,11 +83,12 @@ static int listener_bind_tcp(const struct addr_any *a, bool reuseport)
     return -1;
 }
 
-/* SO_REUSEPORT would let a second rpd of the same user share the port in silence. A bind without it finds out, unless the port
- * is our own already (0.0.0.0:80 beside 127.0.0.1:80). */
+/* SO_REUSEPORT would let a second rpd of the same user share the port in silence. A bind without it
+ * finds out, unless the port is our own already (0.0.0.0:80 beside 127.0.0.1:80). */
 static bool listener_taken(const struct list *listeners, const struct addr_any *a)
 {
-    LIST_EACH(it, listeners) {
+    LIST_EACH(it, listeners)
+    {
         const struct listener *l = CONTAINER(it, struct listener, link);
         if (!l->is_unix && addr_port(&l->addr.u.sa) == addr_port(&a->u.sa))
             return false;
@@ -100,7 +105,7 @@ static int listener_grow(const struct list *listeners, struct listener *l, uint3
 {
     uint32_t had = l->n;
     if (l->is_unix)
-        n = 1;   /* there is no SO_REUSEPORT for unix sockets: all workers share one */
+        n = 1; /* there is no SO_REUSEPORT for unix sockets: all workers share one */
     if (n <= had)
         return 0;
     if (had == 0 && !l->is_unix && listener_taken(listeners, &l->addr)) {
@@ -112,7 +117,8 @@ static int listener_grow(const struct list *listeners, struct listener *l, uint3
         return -ERR_NOMEM;
     }
     while (l->n < n) {
-        int fd = l->is_unix ? sockfile_bind(&l->addr.u.un, l->addr.len, 0600, &l->file) : listener_bind_tcp(&l->addr, true);
+        int fd = l->is_unix ? sockfile_bind(&l->addr.u.un, l->addr.len, 0600, &l->file)
+                            : listener_bind_tcp(&l->addr, true);
         if (fd < 0) {
             int saved = errno;
             while (l->n > had)
@@ -125,7 +131,8 @@ static int listener_grow(const struct list *listeners, struct listener *l, uint3
     return 0;
 }
 
-static int listener_open(struct list *listeners, const struct conf_address *a, uint32_t workers, struct conf_diags *d)
+static int listener_open(struct list *listeners, const struct conf_address *a, uint32_t workers,
+                         struct conf_diags *d)
 {
     struct listener *l = listener_find(listeners, a->text);
     if (!l) {
@@ -136,7 +143,8 @@ static int listener_open(struct list *listeners, const struct conf_address *a, u
         l->is_unix = a->addr.u.sa.sa_family == AF_UNIX;
     }
     if (listener_grow(listeners, l, workers) < 0) {
-        conf_diag_add(d, CONF_ERROR, a->pos, NULL, "cannot bind " SLICE_FMT ": %s", SLICE_ARG(a->text), strerror(errno));
+        conf_diag_add(d, CONF_ERROR, a->pos, NULL, "cannot bind " SLICE_FMT ": %s",
+                      SLICE_ARG(a->text), strerror(errno));
         if (!list_linked(&l->link))
             listener_free(l);
         return -ERR_INVAL;
@@ -164,7 +172,8 @@ static void listener_undo(struct list *listeners, const struct config *c, size_t
 /* Sockets that were bound but never listened belong to nobody once a generation is taken back. */
 static void listener_trim(struct list *listeners)
 {
-    LIST_EACH_SAFE(it, tmp, listeners) {
+    LIST_EACH_SAFE(it, tmp, listeners)
+    {
         struct listener *l = CONTAINER(it, struct listener, link);
         if (l->refs == 0) {
             listener_free(l);
@@ -245,7 +254,8 @@ struct listener *listener_adopt(struct list *listeners, struct slice text, uint3
 
 void listener_release_held(struct list *listeners)
 {
-    LIST_EACH_SAFE(it, tmp, listeners) {
+    LIST_EACH_SAFE(it, tmp, listeners)
+    {
         struct listener *l = CONTAINER(it, struct listener, link);
         if (!l->held)
             continue;
@@ -258,5 +268,5 @@ void listener_release_held(struct list *listeners)
 void listener_close_all(struct list *listeners)
 {
     LIST_EACH_SAFE(it, tmp, listeners)
-        listener_free(CONTAINER(it, struct listener, link));
+    listener_free(CONTAINER(it, struct listener, link));
 }

@@ -23,7 +23,8 @@ static bool logfile_special(struct slice path, int *ret_fd)
 
 static struct logfile *logfile_find(const struct list *files, struct slice path)
 {
-    LIST_EACH(it, files) {
+    LIST_EACH(it, files)
+    {
         struct logfile *f = CONTAINER(it, struct logfile, link);
         if (slice_eq(slice_str(f->path), path))
             return f;
@@ -109,7 +110,8 @@ void logfile_release_all(struct list *files, const struct config *c)
 unsigned logfile_reopen(struct list *files, struct buf *out)
 {
     unsigned failed = 0;
-    LIST_EACH(it, files) {
+    LIST_EACH(it, files)
+    {
         struct logfile *f = CONTAINER(it, struct logfile, link);
         int fd = logfile_open_path(f->path);
         if (fd < 0) {

@@ -1,4 +1,5 @@
-/* rpd: the program's entry. Decides where the configuration comes from, then runs the master or a command that ends at once. */
+/* rpd: the program's entry. Decides where the configuration comes from, then runs the master or a
+ * command that ends at once. */
 #include "base/err.h"
 #include "base/log.h"
 #include "base/proc.h"
@@ -64,11 +65,14 @@ static int main_source(const struct cli *c)
         return -ERR_SYS;
     }
     master.conf_path = c->file ? c->file : MAIN_CONF;
-    if (!c->file && access(MAIN_CONF, F_OK) < 0 && c->mode != CLI_VERSION && c->mode != CLI_HELP && c->mode != CLI_SIGNAL) {
-        fprintf(stderr, "rpd: there is no configuration %s\n"
+    if (!c->file && access(MAIN_CONF, F_OK) < 0 && c->mode != CLI_VERSION && c->mode != CLI_HELP &&
+        c->mode != CLI_SIGNAL) {
+        fprintf(stderr,
+                "rpd: there is no configuration %s\n"
                 "  rpd --to http://127.0.0.1:3000   runs in front of an application without one\n"
                 "  rpd -c FILE                      uses another file\n"
-                "  rpd -F --default                 shows that it works\n", MAIN_CONF);
+                "  rpd -F --default                 shows that it works\n",
+                MAIN_CONF);
         return -ERR_NOENT;
     }
     return 0;

@@ -21,7 +21,8 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-/* Time for workers to end after a stop's time is over: they are told, then killed by the generation's own limit. */
+/* Time for workers to end after a stop's time is over: they are told, then killed by the
+ * generation's own limit. */
 #define STOP_NOTIFY "STOPPING=1"
 
 struct master master;
@@ -34,11 +35,15 @@ int master_snapshot(struct conf_snapshot **ret)
     char to[64];
     struct buf text;
     buf_init(&text, 0);
-    /* Before an upgraded program has taken the welcome origin over, its port does not matter: nothing is opened yet. */
-    snprintf(to, sizeof(to), "http://127.0.0.1:%u", master.welcome.on ? (unsigned)master.welcome.port : 1u);
-    int rc = config_quick(slice_str(master.quick_from), slice_str(master.quick_to ? master.quick_to : to), &text);
+    /* Before an upgraded program has taken the welcome origin over, its port does not matter:
+     * nothing is opened yet. */
+    snprintf(to, sizeof(to), "http://127.0.0.1:%u",
+             master.welcome.on ? (unsigned)master.welcome.port : 1u);
+    int rc = config_quick(slice_str(master.quick_from),
+                          slice_str(master.quick_to ? master.quick_to : to), &text);
     if (rc == 0)
-        rc = conf_snapshot_text(master.quick_to ? "<command line>" : "<default>", buf_slice(&text), ret);
+        rc = conf_snapshot_text(master.quick_to ? "<command line>" : "<default>", buf_slice(&text),
+                                ret);
     buf_fini(&text);
     return rc;
 }
@@ -46,12 +51,14 @@ int master_snapshot(struct conf_snapshot **ret)
 void master_kick_all(void)
 {
     static const uint64_t one = 1;
-    LIST_EACH(it, &master.generations) {
+    LIST_EACH(it, &master.generations)
+    {
         const struct generation *g = CONTAINER(it, struct generation, link);
         for (uint32_t i = 0; i < g->nchild; i++) {
             const struct child *c = &g->child[i];
-            if (c->pid != 0 && c->slot != UINT32_MAX && write(master.kick[c->slot], &one, sizeof(one)) < 0)
-                continue;   /* full: it is awake already */
+            if (c->pid != 0 && c->slot != UINT32_MAX &&
+                write(master.kick[c->slot], &one, sizeof(one)) < 0)
+                continue; /* full: it is awake already */
         }
     }
 }
@@ -60,17 +67,19 @@ unsigned master_reopen(struct buf *out)
 {
     unsigned failed = logfile_reopen(&master.logfiles, out);
     LIST_EACH(it, &master.generations)
-        generation_reopen(CONTAINER(it, struct generation, link));
+    generation_reopen(CONTAINER(it, struct generation, link));
     if (master.live && master.live->config)
         generation_use_log(master.live);
-    LOG_NOTICE("reopened", "log files reopened%s%s", failed ? ", but not " : "", failed && out->p ? out->p : "");
+    LOG_NOTICE("reopened", "log files reopened%s%s", failed ? ", but not " : "",
+               failed && out->p ? out->p : "");
     return failed;
 }
 
 static void master_level_send(void)
 {
     log_set_level(master.level);
-    LIST_EACH(it, &master.generations) {
+    LIST_EACH(it, &master.generations)
+    {
         struct generation *g = CONTAINER(it, struct generation, link);
         for (uint32_t i = 0; i < g->nchild; i++) {
             if (g->child[i].pid != 0)
@@ -95,7 +104,9 @@ void master_set_level(enum log_level lv, uint64_t for_ms)
     master.level = lv;
     if (for_ms > 0)
         ev_timer_set(&master.level_timer, for_ms, master_level_back);
-    LOG_NOTICE("log_level", "log level is %s from now on, for %" PRIu64 " ms (0: until it is changed)", log_level_name(lv), for_ms);
+    LOG_NOTICE("log_level",
+               "log level is %s from now on, for %" PRIu64 " ms (0: until it is changed)",
+               log_level_name(lv), for_ms);
     master_level_send();
 }
 
@@ -111,7 +122,7 @@ static void master_stop_all(void)
 {
     ev_timer_stop(&master.stop_timer);
     LIST_EACH_SAFE(it, tmp, &master.generations)
-        generation_stop(CONTAINER(it, struct generation, link));
+    generation_stop(CONTAINER(it, struct generation, link));
     master_check_done();
 }
 
@@ -128,12 +139,14 @@ void master_stop(bool now)
         LOG_NOTICE("stopping", now ? "stopping now" : "stopping gracefully");
         proc_sd_notify(STOP_NOTIFY);
         master.stopping = true;
-        uint64_t ms = master.live && master.live->config ? master.live->config->global.stop_timeout : 30000;
+        uint64_t ms =
+            master.live && master.live->config ? master.live->config->global.stop_timeout : 30000;
         reload_abort("rpd is stopping");
         listener_release_held(&master.listeners);
         if (!now) {
             ev_timer_set(&master.stop_timer, ms, master_on_stop_timer);
-            LIST_EACH_SAFE(it, tmp, &master.generations) {
+            LIST_EACH_SAFE(it, tmp, &master.generations)
+            {
                 struct generation *g = CONTAINER(it, struct generation, link);
                 if (g->state == GEN_LIVE || g->state == GEN_DRAINING)
                     generation_drain(g, NULL, ms, ms);
@@ -189,7 +202,8 @@ static void master_on_signal(struct ev *e, uint32_t events)
 
 static int master_signals_open(void)
 {
-    static const int taken[] = {SIGCHLD, SIGHUP, SIGUSR1, SIGUSR2, SIGQUIT, SIGTERM, SIGINT, SIGWINCH};
+    static const int taken[] = {SIGCHLD, SIGHUP,  SIGUSR1, SIGUSR2,
+                                SIGQUIT, SIGTERM, SIGINT,  SIGWINCH};
     sigset_t set;
     sigemptyset(&set);
     for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++)
@@ -208,8 +222,8 @@ void master_started(bool ok, struct slice text)
     static bool told;
     char line[600];
     if (master.live) {
-        snprintf(line, sizeof(line), "READY=1\nMAINPID=%d\nSTATUS=generation %u%s", (int)getpid(), master.live->number,
-                 ok ? "" : "; the last reload failed");
+        snprintf(line, sizeof(line), "READY=1\nMAINPID=%d\nSTATUS=generation %u%s", (int)getpid(),
+                 master.live->number, ok ? "" : "; the last reload failed");
         proc_sd_notify(line);
     }
     if (!ok && !master.live && !master.stopping) {
@@ -236,7 +250,8 @@ static int master_complain(int status, const char *what, const char *name)
     return status;
 }
 
-/* Socket and pid file: as configured; when nobody chose, an rpd that is not the system's has them in the user's own place. */
+/* Socket and pid file: as configured; when nobody chose, an rpd that is not the system's has them
+ * in the user's own place. */
 static int master_paths(const struct conf_global_keys *g)
 {
     char dir[PATH_SIZE];
@@ -244,16 +259,21 @@ static int master_paths(const struct conf_global_keys *g)
     bool own = master.quick || geteuid() != 0;
     bool socket_default = slice_eq(g->control_socket, SLICE(PATH_SYSTEM_SOCKET));
     bool pid_default = slice_eq(g->pid_file, slice_str(system_pid));
-    if (g->control_socket.n >= sizeof(master.socket_path) || g->pid_file.n >= sizeof(master.pid_path)) {
+    if (g->control_socket.n >= sizeof(master.socket_path) ||
+        g->pid_file.n >= sizeof(master.pid_path)) {
         fprintf(stderr, "rpd: control_socket or pid_file is too long\n");
         return -ERR_RANGE;
     }
-    snprintf(master.socket_path, sizeof(master.socket_path), SLICE_FMT, SLICE_ARG(g->control_socket));
+    snprintf(master.socket_path, sizeof(master.socket_path), SLICE_FMT,
+             SLICE_ARG(g->control_socket));
     snprintf(master.pid_path, sizeof(master.pid_path), SLICE_FMT, SLICE_ARG(g->pid_file));
     if (!own || (!socket_default && !pid_default))
         return 0;
     if (path_runtime(true, dir) < 0) {
-        fprintf(stderr, "rpd: %s is not a directory of yours with mode 0700; set control_socket and pid_file\n", dir);
+        fprintf(
+            stderr,
+            "rpd: %s is not a directory of yours with mode 0700; set control_socket and pid_file\n",
+            dir);
         return -ERR_SYS;
     }
     if (socket_default)
@@ -272,7 +292,8 @@ static int master_user(const struct conf_global_keys *g)
     const char *user = g->user.n ? g->user.p : "nobody";
     if (proc_lookup_user(user, g->group.n ? g->group.p : "", &master.uid, &master.gid) == 0)
         return 0;
-    fprintf(stderr, "rpd: there is no user \"%s\" or group \"%s\"\n", user, g->group.n ? g->group.p : "");
+    fprintf(stderr, "rpd: there is no user \"%s\" or group \"%s\"\n", user,
+            g->group.n ? g->group.p : "");
     return -ERR_NOENT;
 }
 
@@ -301,7 +322,8 @@ static int master_pidfile(void)
     return master.pid_fd < 0 ? master_complain(PROTO_REFUSED, "cannot write", master.pid_path) : 0;
 }
 
-/* What is needed before the first worker, in an order that makes failures cheap. Exit status, 0 = go on. */
+/* What is needed before the first worker, in an order that makes failures cheap. Exit status, 0 =
+ * go on. */
 static int master_prepare(const struct config *c, bool inherited)
 {
     master.nofile = proc_raise_nofile(c->global.rlimit_nofile);
@@ -316,7 +338,8 @@ static int master_prepare(const struct config *c, bool inherited)
         if (segment_create(&master.segment) < 0)
             return master_complain(PROTO_REFUSED, "cannot make the shared segment", "");
         if (master.socket_path[0] && control_open() < 0)
-            return master_complain(PROTO_REFUSED, "cannot listen on control socket", master.socket_path);
+            return master_complain(PROTO_REFUSED, "cannot listen on control socket",
+                                   master.socket_path);
     }
     if (master_kicks() < 0)
         return master_complain(PROTO_REFUSED, "cannot make an eventfd", "");
@@ -332,7 +355,7 @@ static void master_fini(void)
     }
     welcome_stop(&master.welcome);
     if (master.pid_fd >= 0) {
-        unlink(master.pid_path);   /* while it is locked: nobody else's */
+        unlink(master.pid_path); /* while it is locked: nobody else's */
         close(master.pid_fd);
     }
     control_close();
@@ -348,7 +371,8 @@ static void master_fini(void)
     ev_fini();
 }
 
-/* The configuration as it is now, for what the master itself needs; its diagnostics go to stderr. */
+/* The configuration as it is now, for what the master itself needs; its diagnostics go to stderr.
+ */
 static struct config *master_load(void)
 {
     struct conf_snapshot *s = NULL;
@@ -397,7 +421,8 @@ static int master_begin(const struct config *c, int inherit)
     supervise_init();
     /* Children of the old program may have died while nobody waited. */
     supervise_reap();
-    LOG_NOTICE("start", "rpd is starting, pid %d, %" PRIu64 " file descriptors per process", (int)getpid(), master.nofile);
+    LOG_NOTICE("start", "rpd is starting, pid %d, %" PRIu64 " file descriptors per process",
+               (int)getpid(), master.nofile);
     reload_request(caller);
     while (!master.done)
         ev_turn();

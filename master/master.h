@@ -1,4 +1,5 @@
-/* The master's state: there is one per process. Everything hangs here; single-threaded, never blocks. */
+/* The master's state: there is one per process. Everything hangs here; single-threaded, never
+ * blocks. */
 #ifndef MASTER_MASTER_H
 #define MASTER_MASTER_H
 
@@ -16,31 +17,31 @@
 
 struct master {
     /* How it was started */
-    char exe[PATH_MAX];             /* absolute path of the program, resolved at start: what an upgrade runs */
-    char **argv;                    /* a copy of the arguments, for the same purpose */
+    char exe[PATH_MAX]; /* absolute path of the program, resolved at start: what an upgrade runs */
+    char **argv;        /* a copy of the arguments, for the same purpose */
     int argc;
-    const char *conf_path;          /* NULL: quick start instead */
+    const char *conf_path; /* NULL: quick start instead */
     bool quick;
-    const char *quick_from, *quick_to;  /* quick_to NULL: the welcome origin */
+    const char *quick_from, *quick_to; /* quick_to NULL: the welcome origin */
     bool foreground;
-    char socket_path[108];          /* "" = none */
-    char pid_path[PATH_MAX];        /* "" = none */
-    int pid_fd, verdict_fd;         /* -1 = none */
-    uid_t uid;                      /* of workers; (uid_t)-1 = ours */
+    char socket_path[108];   /* "" = none */
+    char pid_path[PATH_MAX]; /* "" = none */
+    int pid_fd, verdict_fd;  /* -1 = none */
+    uid_t uid;               /* of workers; (uid_t)-1 = ours */
     gid_t gid;
     uint64_t nofile;
     /* What lives */
     struct segment *segment;
     int kick[SHM_SLOTS];
-    struct list generations;        /* oldest first */
-    struct generation *live;        /* NULL before the first is */
+    struct list generations; /* oldest first */
+    struct generation *live; /* NULL before the first is */
     struct list listeners, logfiles;
     struct welcome welcome;
     struct reload reload;
     uint64_t started_ms;
     int64_t started_wall_ms;
-    uint32_t upgrades;              /* binary upgrades this process went through */
-    enum log_level level;           /* in force */
+    uint32_t upgrades;    /* binary upgrades this process went through */
+    enum log_level level; /* in force */
     struct ev_timer level_timer;
     /* The end */
     bool stopping, now;
@@ -51,11 +52,14 @@ struct master {
 };
 extern struct master master;
 
-/* Everything from the first byte of configuration to the exit status. inherit: memfd of a binary upgrade, or -1. */
+/* Everything from the first byte of configuration to the exit status. inherit: memfd of a binary
+ * upgrade, or -1. */
 int master_run(int inherit);
-/* Begins the end: drains (or with now ends) every generation; the loop ends when the last child is gone. */
+/* Begins the end: drains (or with now ends) every generation; the loop ends when the last child is
+ * gone. */
 void master_stop(bool now);
-/* The verdict of a transaction: the first one decides about the start, the first after an upgrade about the upgrade. */
+/* The verdict of a transaction: the first one decides about the start, the first after an upgrade
+ * about the upgrade. */
 void master_started(bool ok, struct slice text);
 /* Called when a generation went away: may be the last. */
 void master_check_done(void);

@@ -6,8 +6,8 @@
 
 #include <stdlib.h>
 
-#define QUERY_MS    5000
-#define QUERY_ROWS  10000u
+#define QUERY_MS   5000
+#define QUERY_ROWS 10000u
 
 /* One per process asked. */
 struct query_part {
@@ -76,7 +76,9 @@ static void query_text(const struct query *q, struct buf *out)
         if (p->text.n == 0 && p->done)
             continue;
         buf_printf(out, "%s pid %d generation %u%s\n", p->name, (int)p->pid, p->generation,
-                   p->done ? "" : p->lost ? ": ended meanwhile" : ": no answer");
+                   p->done   ? ""
+                   : p->lost ? ": ended meanwhile"
+                             : ": no answer");
         struct slice rest = buf_slice(&p->text);
         while (rest.n > 0) {
             ptrdiff_t at = slice_chr(rest, '\n');
@@ -126,8 +128,10 @@ static void query_on_limit(struct ev_timer *t)
 static void query_ask(struct query *q, struct child *c)
 {
     struct query_part *p = &q->part[q->n++];
-    struct worker_query w = {.id = q->id, .kind = q->kind, .limit = QUERY_ROWS, .json = conn_json(q->conn)};
-    *p = (struct query_part){.child = c, .number = c->number, .generation = c->gen->number, .pid = c->pid};
+    struct worker_query w = {
+        .id = q->id, .kind = q->kind, .limit = QUERY_ROWS, .json = conn_json(q->conn)};
+    *p = (struct query_part){
+        .child = c, .number = c->number, .generation = c->gen->number, .pid = c->pid};
     memcpy(p->name, child_name(c), strlen(child_name(c)) + 1);
     buf_init(&p->text, (size_t)1 << 20);
     p->lost = child_query(c, &w) < 0;
@@ -137,7 +141,7 @@ void query_start(struct conn *conn, enum worker_query_kind kind)
 {
     size_t n = 0;
     LIST_EACH(it, &master.generations)
-        n += generation_living(CONTAINER(it, struct generation, link));
+    n += generation_living(CONTAINER(it, struct generation, link));
     struct query *q = calloc(1, sizeof(*q));
     if (q)
         q->part = calloc(n + 1, sizeof(*q->part));
@@ -151,7 +155,8 @@ void query_start(struct conn *conn, enum worker_query_kind kind)
     q->conn = conn;
     list_append(&query_list, &q->link);
     ev_timer_set(&q->limit, QUERY_MS, query_on_limit);
-    LIST_EACH(it, &master.generations) {
+    LIST_EACH(it, &master.generations)
+    {
         struct generation *g = CONTAINER(it, struct generation, link);
         for (uint32_t i = 0; i < g->nchild; i++) {
             if (g->child[i].pid != 0 && g->child[i].state != CHILD_STARTING)
@@ -171,7 +176,8 @@ void query_reply(struct child *c, const struct msg *m)
         reload_child_heard(c);
         return;
     }
-    LIST_EACH(it, &query_list) {
+    LIST_EACH(it, &query_list)
+    {
         struct query *q = CONTAINER(it, struct query, link);
         if (q->id != r.id)
             continue;
@@ -190,7 +196,8 @@ void query_reply(struct child *c, const struct msg *m)
 void query_child_gone(struct child *c)
 {
     reload_child_heard(c);
-    LIST_EACH_SAFE(it, tmp, &query_list) {
+    LIST_EACH_SAFE(it, tmp, &query_list)
+    {
         struct query *q = CONTAINER(it, struct query, link);
         for (size_t i = 0; i < q->n; i++) {
             if (q->part[i].child == c && q->part[i].pid == c->pid && !q->part[i].done)
@@ -202,7 +209,8 @@ void query_child_gone(struct child *c)
 
 void query_conn_gone(const struct conn *conn)
 {
-    LIST_EACH_SAFE(it, tmp, &query_list) {
+    LIST_EACH_SAFE(it, tmp, &query_list)
+    {
         struct query *q = CONTAINER(it, struct query, link);
         if (q->conn == conn)
             query_free(q);

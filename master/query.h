@@ -10,7 +10,8 @@ struct conn;
 
 /* Id of a question whose answer only says that everything sent before it has been read. */
 #define QUERY_HEARD 0u
-/* Asks every process of every generation; the answer goes to conn when all have replied or 5 s are over. */
+/* Asks every process of every generation; the answer goes to conn when all have replied or 5 s are
+ * over. */
 void query_start(struct conn *conn, enum worker_query_kind kind);
 void query_reply(struct child *c, const struct msg *m);
 void query_child_gone(struct child *c);

@@ -1,4 +1,5 @@
-/* From a configuration to a serving generation. No step waits: a message, an exit or a timer moves on to the next. */
+/* From a configuration to a serving generation. No step waits: a message, an exit or a timer moves
+ * on to the next. */
 #include "master/reload.h"
 
 #include "base/clock.h"
@@ -14,7 +15,8 @@
 #include <stdio.h>
 
 #define RETRY_MS 10000
-/* A worker that takes longer to hear that it has to drain is busy; the verdict does not wait for it any more. */
+/* A worker that takes longer to hear that it has to drain is busy; the verdict does not wait for it
+ * any more. */
 #define HEARD_MS 2000
 
 static struct reload *const r = &master.reload;
@@ -59,7 +61,8 @@ static void reload_remember(bool ok, struct slice text)
     r->last_wall_ms = clock_cached.wall_ms;
     r->count++;
     r->failures += !ok;
-    snprintf(r->last_text, sizeof(r->last_text), SLICE_FMT, (int)(text.n < 500 ? text.n : 500), text.p);
+    snprintf(r->last_text, sizeof(r->last_text), SLICE_FMT, (int)(text.n < 500 ? text.n : 500),
+             text.p);
     for (char *p = r->last_text; *p; p++) {
         if (*p == '\n')
             *p = p[1] ? ';' : '\0';
@@ -105,7 +108,8 @@ static void reload_fail(struct slice text)
         LOG_ERROR("reload_failed", "%.*s", (int)(end - at), b.p + at);
         at = end + 1;
     }
-    /* After an upgrade the old processes serve on, but there is nobody to replace them: try until it works. */
+    /* After an upgrade the old processes serve on, but there is nobody to replace them: try until
+     * it works. */
     if (master.live && !master.live->config && !master.stopping)
         ev_timer_set(&r->retry, RETRY_MS, reload_on_retry);
     reload_done(false, buf_slice(&b));
@@ -154,18 +158,20 @@ static void reload_note_restart(const struct config *old, const struct config *n
     }
 }
 
-/* Both generations listen on the same sockets: until a worker has read that it has to drain, it may still accept and answer as of
- * old. The verdict waits for that, so that whoever has it sees the new configuration only. */
+/* Both generations listen on the same sockets: until a worker has read that it has to drain, it may
+ * still accept and answer as of old. The verdict waits for that, so that whoever has it sees the
+ * new configuration only. */
 static void reload_drain(struct generation *old, struct generation *g)
 {
     static const struct worker_query heard = {.id = QUERY_HEARD};
     const struct conf_global_keys *k = &g->config->global;
     bool living = generation_living(old) > 0;
     for (uint32_t i = 0; i < old->nchild; i++)
-        old->child[i].draining_unheard = old->child[i].role == WORKER_SERVE && old->child[i].state == CHILD_SERVING;
+        old->child[i].draining_unheard =
+            old->child[i].role == WORKER_SERVE && old->child[i].state == CHILD_SERVING;
     generation_drain(old, g, k->drain_timeout, k->drain_tunnel_timeout);
     if (!living)
-        return;   /* nor is the generation any more */
+        return; /* nor is the generation any more */
     for (uint32_t i = 0; i < old->nchild; i++) {
         struct child *c = &old->child[i];
         if (c->draining_unheard)
@@ -177,7 +183,8 @@ static void reload_drain(struct generation *old, struct generation *g)
 static void reload_hand_over(struct generation *g)
 {
     const struct conf_global_keys *k = &g->config->global;
-    LIST_EACH_SAFE(it, tmp, &master.generations) {
+    LIST_EACH_SAFE(it, tmp, &master.generations)
+    {
         struct generation *o = CONTAINER(it, struct generation, link);
         if (o != g && o->state == GEN_DRAINING)
             generation_reintroduce(o, g);
@@ -189,8 +196,10 @@ static void reload_hand_over(struct generation *g)
     while ((oldest = generation_oldest_draining(&n)) && n > k->old_generations) {
         struct generation_load load;
         generation_load(oldest, &load);
-        LOG_WARN("generation_ended", "generation %u is ended because more than %" PRIu64 " drain: it held %" PRIu64 " connections, %" PRIu64
-                 " requests, %" PRIu64 " tunnels", oldest->number, k->old_generations, load.connections, load.requests, load.tunnels);
+        LOG_WARN("generation_ended",
+                 "generation %u is ended because more than %" PRIu64 " drain: it held %" PRIu64
+                 " connections, %" PRIu64 " requests, %" PRIu64 " tunnels",
+                 oldest->number, k->old_generations, load.connections, load.requests, load.tunnels);
         generation_stop(oldest);
     }
 }
@@ -212,7 +221,8 @@ static void reload_on_heard_limit(struct ev_timer *t)
 
 static bool reload_heard(void)
 {
-    LIST_EACH(it, &master.generations) {
+    LIST_EACH(it, &master.generations)
+    {
         const struct generation *g = CONTAINER(it, struct generation, link);
         for (uint32_t i = 0; i < g->nchild; i++) {
             if (g->child[i].draining_unheard)
@@ -243,7 +253,8 @@ static void reload_all_ready(void)
         return;
     }
     buf_init(&text, 1 << 20);
-    buf_printf(&text, "ok generation %u (%" PRIu64 " ms)", g->number, (clock_us_now() - r->started_us) / 1000);
+    buf_printf(&text, "ok generation %u (%" PRIu64 " ms)", g->number,
+               (clock_us_now() - r->started_us) / 1000);
     if (old && old->config) {
         struct buf diff;
         buf_init(&diff, 1 << 20);
@@ -300,7 +311,8 @@ static void reload_fork(void)
     int rc = config_load(r->snapshot, &d, &c);
     if (rc == 0) {
         uint32_t number = 1;
-        LIST_EACH(it, &master.generations) {
+        LIST_EACH(it, &master.generations)
+        {
             const struct generation *o = CONTAINER(it, struct generation, link);
             if (o->number >= number && o->state != GEN_STOPPING)
                 number = o->number + 1;
@@ -318,7 +330,8 @@ static void reload_fork(void)
         rc = generation_start(r->gen);
         if (rc < 0) {
             r->gen = NULL;
-            buf_printf(&text, "error: cannot start workers: %s", rc == -ERR_FULL ? "no free slot" : strerror(errno));
+            buf_printf(&text, "error: cannot start workers: %s",
+                       rc == -ERR_FULL ? "no free slot" : strerror(errno));
         }
     } else {
         conf_diags_print(&d, &text);
@@ -337,8 +350,8 @@ static void reload_on_held(struct ev_timer *t)
     reload_fork();
 }
 
-/* As many old generations drain as may: ending one before its time would cost its requests, so the reload waits for the
- * oldest to finish, and no longer than that one's requests have. */
+/* As many old generations drain as may: ending one before its time would cost its requests, so the
+ * reload waits for the oldest to finish, and no longer than that one's requests have. */
 static void reload_hold_or_fork(void)
 {
     unsigned n;
@@ -383,7 +396,8 @@ static void reload_preflight_done(struct job *j)
     r->job = NULL;
     if (j->status == 0) {
         if (j->text.n > 0)
-            LOG_WARN("config_warning", "%.*s", (int)(j->text.n < 3000 ? j->text.n : 3000), j->text.p);
+            LOG_WARN("config_warning", "%.*s", (int)(j->text.n < 3000 ? j->text.n : 3000),
+                     j->text.p);
         reload_hold_or_fork();
         return;
     }

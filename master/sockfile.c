@@ -5,7 +5,8 @@
 #include <stdbool.h>
 #include <unistd.h>
 
-/* Removes the file of a socket nobody listens on any more. False (errno EADDRINUSE) when it must stay. */
+/* Removes the file of a socket nobody listens on any more. False (errno EADDRINUSE) when it must
+ * stay. */
 static bool sockfile_unlink_stale(const struct sockaddr_un *un, socklen_t len)
 {
     struct stat st;
@@ -24,7 +25,8 @@ static bool sockfile_unlink_stale(const struct sockaddr_un *un, socklen_t len)
     return false;
 }
 
-int sockfile_bind(const struct sockaddr_un *un, socklen_t len, mode_t mode, struct sockfile_id *ret_id)
+int sockfile_bind(const struct sockaddr_un *un, socklen_t len, mode_t mode,
+                  struct sockfile_id *ret_id)
 {
     struct stat st;
     *ret_id = (struct sockfile_id){0};

@@ -1,4 +1,5 @@
-/* Watching over children: deaths, their causes in the log, respawning with back-off, the watchdog. */
+/* Watching over children: deaths, their causes in the log, respawning with back-off, the watchdog.
+ */
 #include "master/supervise.h"
 
 #include "base/clock.h"
@@ -15,8 +16,9 @@
 #include <unistd.h>
 
 #define LOOK_MS 1000
-/* A look that comes this late means that the master itself stood still (stopped, suspended): nobody else is to blame. */
-#define LOOK_LATE_MS 2500
+/* A look that comes this late means that the master itself stood still (stopped, suspended): nobody
+ * else is to blame. */
+#define LOOK_LATE_MS   2500
 #define SPAWN_RETRY_MS 1000
 
 static struct ev_timer supervise_timer;
@@ -27,11 +29,12 @@ static void supervise_respawn(struct ev_timer *t)
     struct child *c = CONTAINER(t, struct child, respawn);
     int rc = child_spawn(c);
     if (rc == 0) {
-        LOG_NOTICE("worker_respawned", "%s of generation %u is pid %d now", child_name(c), c->gen->number, (int)c->pid);
+        LOG_NOTICE("worker_respawned", "%s of generation %u is pid %d now", child_name(c),
+                   c->gen->number, (int)c->pid);
         return;
     }
-    LOG_ERROR("worker_not_respawned", "%s of generation %u cannot be started: %s", child_name(c), c->gen->number,
-              rc == -ERR_FULL ? "no free slot" : strerror(errno));
+    LOG_ERROR("worker_not_respawned", "%s of generation %u cannot be started: %s", child_name(c),
+              c->gen->number, rc == -ERR_FULL ? "no free slot" : strerror(errno));
     ev_timer_set(&c->respawn, SPAWN_RETRY_MS, supervise_respawn);
 }
 
@@ -60,11 +63,12 @@ static void supervise_died(struct child *c, int status)
     char cause[128], text[768];
     struct generation *g = c->gen;
     pid_t pid = c->pid;
-    bool expected = c->killed || c->state == CHILD_STOPPING || (c->state == CHILD_DRAINING && status == 0);
+    bool expected =
+        c->killed || c->state == CHILD_STOPPING || (c->state == CHILD_DRAINING && status == 0);
     supervise_cause(status, cause, sizeof(cause));
     child_bury(c, panic);
-    snprintf(text, sizeof(text), "%s pid %d of generation %u %s%s%s", child_name(c), (int)pid, g->number, cause,
-             c->failed[0] ? ": " : "", c->failed);
+    snprintf(text, sizeof(text), "%s pid %d of generation %u %s%s%s", child_name(c), (int)pid,
+             g->number, cause, c->failed[0] ? ": " : "", c->failed);
     if (expected)
         LOG_INFO("worker_ended", "%s", text);
     else
@@ -79,14 +83,17 @@ static void supervise_died(struct child *c, int status)
         return;
     }
     if (!g->config) {
-        LOG_ALERT("worker_lost", "%s belongs to the program before the upgrade and cannot be replaced", child_name(c));
+        LOG_ALERT("worker_lost",
+                  "%s belongs to the program before the upgrade and cannot be replaced",
+                  child_name(c));
         return;
     }
     bool was = c->deaths.crash_loop;
     unsigned delay = deaths_add(&c->deaths, c->started_ms, clock_ms());
     if (c->deaths.crash_loop && !was)
-        LOG_ALERT("crash_loop", "%s of generation %u died more than %u times in %u s; next try in %u s", child_name(c), g->number,
-                  DEATHS_BRAKE, DEATHS_WINDOW_MS / 1000, delay / 1000);
+        LOG_ALERT("crash_loop",
+                  "%s of generation %u died more than %u times in %u s; next try in %u s",
+                  child_name(c), g->number, DEATHS_BRAKE, DEATHS_WINDOW_MS / 1000, delay / 1000);
     ev_timer_set(&c->respawn, delay, supervise_respawn);
 }
 
@@ -128,9 +135,10 @@ static uint64_t supervise_cpu(pid_t pid)
     if (n <= 0)
         return 0;
     text[n] = '\0';
-    const char *p = strrchr(text, ')');   /* the name before it may hold anything */
+    const char *p = strrchr(text, ')'); /* the name before it may hold anything */
     unsigned long long user = 0, sys = 0;
-    if (!p || sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &sys) != 2)
+    if (!p ||
+        sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &sys) != 2)
         return 0;
     return user + sys;
 }
@@ -139,14 +147,17 @@ static void supervise_rates(struct child *c, uint64_t gap_ms)
 {
     if (c->slot == UINT32_MAX)
         return;
-    uint64_t requests = atomic_load_explicit(&counter_row(master.segment, c->slot)->v[CTR_REQUESTS], memory_order_relaxed);
+    uint64_t requests = atomic_load_explicit(&counter_row(master.segment, c->slot)->v[CTR_REQUESTS],
+                                             memory_order_relaxed);
     uint64_t ticks = supervise_cpu(c->pid);
     static long hz;
     if (hz == 0)
         hz = sysconf(_SC_CLK_TCK);
-    c->requests_per_s = requests >= c->requests ? (uint32_t)((requests - c->requests) * 1000 / gap_ms) : 0;
-    c->cpu_milli = c->cpu_ticks > 0 && ticks >= c->cpu_ticks ?
-        (uint32_t)((ticks - c->cpu_ticks) * 1000000 / (uint64_t)hz / gap_ms) : 0;
+    c->requests_per_s =
+        requests >= c->requests ? (uint32_t)((requests - c->requests) * 1000 / gap_ms) : 0;
+    c->cpu_milli = c->cpu_ticks > 0 && ticks >= c->cpu_ticks
+                       ? (uint32_t)((ticks - c->cpu_ticks) * 1000000 / (uint64_t)hz / gap_ms)
+                       : 0;
     c->requests = requests;
     c->cpu_ticks = ticks;
 }
@@ -156,7 +167,8 @@ static void supervise_watch(struct child *c, uint64_t watchdog_ms, uint64_t star
     struct slot_view v;
     if (c->state == CHILD_STARTING) {
         if (c->gen->state == GEN_LIVE && now - c->started_ms > start_ms) {
-            LOG_ERROR("worker_not_ready", "%s pid %d did not report ready and is killed", child_name(c), (int)c->pid);
+            LOG_ERROR("worker_not_ready", "%s pid %d did not report ready and is killed",
+                      child_name(c), (int)c->pid);
             child_kill(c, SIGKILL);
         }
         return;
@@ -171,8 +183,10 @@ static void supervise_watch(struct child *c, uint64_t watchdog_ms, uint64_t star
     }
     if (++c->late < 2)
         return;
-    LOG_ALERT("worker_hangs", "%s pid %d of generation %u has not turned its loop for %llu ms and is killed", child_name(c),
-              (int)c->pid, c->gen->number, (unsigned long long)(now - v.heartbeat_ms));
+    LOG_ALERT("worker_hangs",
+              "%s pid %d of generation %u has not turned its loop for %llu ms and is killed",
+              child_name(c), (int)c->pid, c->gen->number,
+              (unsigned long long)(now - v.heartbeat_ms));
     c->late = 0;
     child_kill(c, SIGKILL);
 }
@@ -185,7 +199,8 @@ static void supervise_look(struct ev_timer *t)
     uint64_t watchdog = c ? c->global.watchdog : 10000, start = c ? c->global.start_timeout : 30000;
     supervise_last_ms = now;
     ev_timer_set(t, LOOK_MS, supervise_look);
-    LIST_EACH(it, &master.generations) {
+    LIST_EACH(it, &master.generations)
+    {
         struct generation *g = CONTAINER(it, struct generation, link);
         for (uint32_t i = 0; i < g->nchild; i++) {
             struct child *ch = &g->child[i];

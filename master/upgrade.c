@@ -44,12 +44,14 @@ static void upgrade_keep(bool on)
     proc_close_on_exec(segment_fd(master.segment), !on);
     for (size_t i = 0; i < SHM_SLOTS; i++)
         proc_close_on_exec(master.kick[i], !on);
-    LIST_EACH(it, &master.listeners) {
+    LIST_EACH(it, &master.listeners)
+    {
         const struct listener *l = CONTAINER(it, struct listener, link);
         for (uint32_t i = 0; i < l->n; i++)
             proc_close_on_exec(l->fd[i], !on);
     }
-    LIST_EACH(it, &master.generations) {
+    LIST_EACH(it, &master.generations)
+    {
         const struct generation *g = CONTAINER(it, struct generation, link);
         for (uint32_t i = 0; i < g->nchild; i++) {
             if (g->child[i].channel.fd >= 0)
@@ -66,31 +68,39 @@ static void upgrade_keep(bool on)
         proc_close_on_exec(control_conn_fd(upgrade.conn), !on);
 }
 
-/* The description: a word, then numbers; a listener's address ends its line. One line per thing, so that it can be read by eye
- * and by a program that is older or newer: lines it does not know are skipped. */
+/* The description: a word, then numbers; a listener's address ends its line. One line per thing, so
+ * that it can be read by eye and by a program that is older or newer: lines it does not know are
+ * skipped. */
 static void upgrade_describe(struct buf *b)
 {
-    buf_printf(b, "rpd-upgrade 1\nsegment %d\ncontrol %d\npidfile %d\nupgrades %u\nstarted %" PRIu64 " %" PRId64 "\n",
-               segment_fd(master.segment), control_fd(), master.pid_fd, master.upgrades + 1, master.started_ms, master.started_wall_ms);
+    buf_printf(b,
+               "rpd-upgrade 1\nsegment %d\ncontrol %d\npidfile %d\nupgrades %u\nstarted %" PRIu64
+               " %" PRId64 "\n",
+               segment_fd(master.segment), control_fd(), master.pid_fd, master.upgrades + 1,
+               master.started_ms, master.started_wall_ms);
     for (size_t i = 0; i < SHM_SLOTS; i++)
         buf_printf(b, "kick %zu %d\n", i, master.kick[i]);
     if (master.welcome.on)
         buf_printf(b, "welcome %d %d\n", master.welcome.fd, (int)master.welcome.pid);
-    LIST_EACH(it, &master.listeners) {
+    LIST_EACH(it, &master.listeners)
+    {
         const struct listener *l = CONTAINER(it, struct listener, link);
-        buf_printf(b, "listener %u %u %u %u %s\n", l->n, l->listening, l->listened_backlog, l->mode, l->text);
+        buf_printf(b, "listener %u %u %u %u %s\n", l->n, l->listening, l->listened_backlog, l->mode,
+                   l->text);
         for (uint32_t i = 0; i < l->n; i++)
             buf_printf(b, "socket %d\n", l->fd[i]);
     }
-    LIST_EACH(it, &master.generations) {
+    LIST_EACH(it, &master.generations)
+    {
         const struct generation *g = CONTAINER(it, struct generation, link);
-        buf_printf(b, "generation %u %d %u %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", g->number, (int)g->state, generation_living(g), g->since_ms,
-                   g->drain.request_ms, g->drain.tunnel_ms);
+        buf_printf(b, "generation %u %d %u %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", g->number,
+                   (int)g->state, generation_living(g), g->since_ms, g->drain.request_ms,
+                   g->drain.tunnel_ms);
         for (uint32_t i = 0; i < g->nchild; i++) {
             const struct child *c = &g->child[i];
             if (c->pid != 0)
-                buf_printf(b, "child %u %d %u %d %d %u %" PRIu64 "\n", c->number, (int)c->pid, c->slot, c->channel.fd, (int)c->state,
-                           c->pending, c->started_ms);
+                buf_printf(b, "child %u %d %u %d %d %u %" PRIu64 "\n", c->number, (int)c->pid,
+                           c->slot, c->channel.fd, (int)c->state, c->pending, c->started_ms);
         }
     }
     if (upgrade.conn)
@@ -162,7 +172,9 @@ static void upgrade_checked(struct job *j)
     size_t n = text.n < 800 ? text.n : 800;
     while (n > 0 && text.p[n - 1] == '\n')
         n--;
-    snprintf(why, sizeof(why), "the new program does not accept the configuration (status %d): %.*s", j->status, (int)n, text.p);
+    snprintf(why, sizeof(why),
+             "the new program does not accept the configuration (status %d): %.*s", j->status,
+             (int)n, text.p);
     upgrade_refuse(why);
 }
 
@@ -171,7 +183,8 @@ void upgrade_request(struct conn *conn)
     static char test[] = "-t";
     if (upgrade.running || reload_running() || master.stopping || !master.live) {
         if (conn)
-            conn_say(conn, PROTO_REFUSED, "busy with %s; try again", upgrade.running ? "an upgrade" : "a reload, start or stop");
+            conn_say(conn, PROTO_REFUSED, "busy with %s; try again",
+                     upgrade.running ? "an upgrade" : "a reload, start or stop");
         else
             LOG_WARN("upgrade_refused", "busy with a reload, an upgrade, the start or the stop");
         return;
@@ -205,7 +218,7 @@ void upgrade_conn_gone(const struct conn *conn)
 struct upgrade_reader {
     struct generation *gen;
     struct listener *listener;
-    uint32_t children;       /* read of gen */
+    uint32_t children; /* read of gen */
     int pid_fd, control_fd, segment_fd;
     int caller_fd;
     uint32_t caller_flags;
@@ -221,7 +234,8 @@ static int upgrade_fd(uint64_t n)
     return (int)n;
 }
 
-static int upgrade_listener(struct upgrade_reader *r, const uint64_t *v, size_t n, struct slice text)
+static int upgrade_listener(struct upgrade_reader *r, const uint64_t *v, size_t n,
+                            struct slice text)
 {
     struct addr_any addr;
     if (n < 4 || v[0] == 0 || v[0] > SHM_SLOTS || v[1] > v[0] || addr_parse(text, &addr) < 0)
@@ -257,7 +271,8 @@ static int upgrade_generation(struct upgrade_reader *r, const uint64_t *v, size_
 
 static int upgrade_child(struct upgrade_reader *r, const uint64_t *v, size_t n)
 {
-    if (n < 7 || !r->gen || r->children >= r->gen->nchild || v[4] >= CHILD__COUNT || v[1] == 0 || v[1] > INT32_MAX)
+    if (n < 7 || !r->gen || r->children >= r->gen->nchild || v[4] >= CHILD__COUNT || v[1] == 0 ||
+        v[1] > INT32_MAX)
         return -ERR_CORRUPT;
     struct child *c = &r->gen->child[r->children++];
     c->number = (uint32_t)v[0];
@@ -268,11 +283,12 @@ static int upgrade_child(struct upgrade_reader *r, const uint64_t *v, size_t n)
     c->pending = (uint32_t)v[5];
     c->drain = r->gen->drain;
     c->started_ms = v[6];
-    int fd = upgrade_fd(v[3]);   /* an old child may have closed its end already */
+    int fd = upgrade_fd(v[3]); /* an old child may have closed its end already */
     return fd >= 0 ? child_watch(c, fd) : 0;
 }
 
-static int upgrade_line(struct upgrade_reader *r, struct slice word, const uint64_t *v, size_t n, struct slice text)
+static int upgrade_line(struct upgrade_reader *r, struct slice word, const uint64_t *v, size_t n,
+                        struct slice text)
 {
     if (slice_eq(word, SLICE("segment")) && n == 1)
         r->segment_fd = upgrade_fd(v[0]);
@@ -338,15 +354,18 @@ static int upgrade_read(struct upgrade_reader *r, struct slice all)
     return r->complete ? 0 : -ERR_CORRUPT;
 }
 
-/* A segment of another layout stays with the old children; nothing of theirs is looked up in the new one. */
+/* A segment of another layout stays with the old children; nothing of theirs is looked up in the
+ * new one. */
 static int upgrade_segment(int fd)
 {
     if (fd >= 0 && segment_attach(fd, &master.segment) == 0)
         return 0;
     if (fd >= 0)
         close(fd);
-    LOG_NOTICE("upgrade_segment", "the segment of the old program has another layout: a new one is made");
-    LIST_EACH(it, &master.generations) {
+    LOG_NOTICE("upgrade_segment",
+               "the segment of the old program has another layout: a new one is made");
+    LIST_EACH(it, &master.generations)
+    {
         struct generation *g = CONTAINER(it, struct generation, link);
         for (uint32_t i = 0; i < g->nchild; i++)
             g->child[i].slot = UINT32_MAX;
@@ -364,7 +383,9 @@ int upgrade_inherit(int fd, struct conn **ret_conn)
     char *text = malloc((size_t)size);
     if (!text)
         return -ERR_NOMEM;
-    int rc = pread(fd, text, (size_t)size, 0) == size ? upgrade_read(&r, slice_of(text, (size_t)size)) : -ERR_SYS;
+    int rc = pread(fd, text, (size_t)size, 0) == size
+                 ? upgrade_read(&r, slice_of(text, (size_t)size))
+                 : -ERR_SYS;
     free(text);
     close(fd);
     if (rc == 0)
@@ -372,7 +393,7 @@ int upgrade_inherit(int fd, struct conn **ret_conn)
     if (rc < 0)
         return rc;
     LIST_EACH(it, &master.generations)
-        generation_resume(CONTAINER(it, struct generation, link));
+    generation_resume(CONTAINER(it, struct generation, link));
     master.pid_fd = r.pid_fd;
     if (r.control_fd >= 0)
         control_adopt(r.control_fd);

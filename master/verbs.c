@@ -21,7 +21,8 @@
 
 #define CHILD_LIMIT_MS 10000
 
-/* ---- Commands that run in a throw-away child: they may be long or meet what is broken, and the master must not. ---- */
+/* ---- Commands that run in a throw-away child: they may be long or meet what is broken, and the
+ * master must not. ---- */
 
 static int verbs_config_job(void *arg, struct buf *out)
 {
@@ -39,7 +40,8 @@ static int verbs_explain_job(void *arg, struct buf *out)
 {
     const struct conn *c = arg;
     struct slice from = c->req.argc == 5 ? slice_str(c->req.argv[4]) : SLICE_NONE;
-    int rc = worker_explain(master.live->config, slice_str(c->req.argv[1]), slice_str(c->req.argv[2]), from, out);
+    int rc = worker_explain(master.live->config, slice_str(c->req.argv[1]),
+                            slice_str(c->req.argv[2]), from, out);
     return rc < 0 ? PROTO_REFUSED : PROTO_DONE;
 }
 
@@ -55,7 +57,8 @@ static int verbs_fsck_job(void *arg, struct buf *out)
 static int verbs_metrics_job(void *arg, struct buf *out)
 {
     (void)arg;
-    return metrics_render(master.segment, clock_us_now() / 1000, out) < 0 ? PROTO_REFUSED : PROTO_DONE;
+    return metrics_render(master.segment, clock_us_now() / 1000, out) < 0 ? PROTO_REFUSED
+                                                                          : PROTO_DONE;
 }
 
 static int verbs_stat_job(void *arg, struct buf *out)
@@ -63,8 +66,11 @@ static int verbs_stat_job(void *arg, struct buf *out)
     const struct conn *c = arg;
     char pattern[256] = "";
     if (c->req.argc > 1)
-        snprintf(pattern, sizeof(pattern), strpbrk(c->req.argv[1], "*?[") ? "%s" : "*%s*", c->req.argv[1]);
-    return metrics_stat(master.segment, clock_us_now() / 1000, slice_str(pattern), out) < 0 ? PROTO_REFUSED : PROTO_DONE;
+        snprintf(pattern, sizeof(pattern), strpbrk(c->req.argv[1], "*?[") ? "%s" : "*%s*",
+                 c->req.argv[1]);
+    return metrics_stat(master.segment, clock_us_now() / 1000, slice_str(pattern), out) < 0
+               ? PROTO_REFUSED
+               : PROTO_DONE;
 }
 
 /* The text of `stat` as an object: names may carry labels, values are numbers. */
@@ -153,7 +159,8 @@ static void verbs_config(struct conn *c)
     }
     for (int i = 1; i < c->req.argc; i++) {
         const char *a = c->req.argv[i];
-        if (strcmp(a, "--effective") != 0 && strcmp(a, "--changed") != 0 && strcmp(a, "--origin") != 0) {
+        if (strcmp(a, "--effective") != 0 && strcmp(a, "--changed") != 0 &&
+            strcmp(a, "--origin") != 0) {
             conn_usage(c);
             return;
         }
@@ -218,15 +225,19 @@ static void verbs_log(struct conn *c)
 {
     enum log_level lv;
     uint64_t ms = 0;
-    if (strcmp(c->req.argv[1], "level") != 0 || c->req.argc == 4 || (c->req.argc == 5 && strcmp(c->req.argv[3], "--for") != 0)) {
+    if (strcmp(c->req.argv[1], "level") != 0 || c->req.argc == 4 ||
+        (c->req.argc == 5 && strcmp(c->req.argv[3], "--for") != 0)) {
         conn_usage(c);
     } else if (log_level_parse(slice_str(c->req.argv[2]), &lv) < 0) {
-        conn_say(c, PROTO_REFUSED, "\"%.32s\" is no level: alert, error, warn, notice, info or debug", c->req.argv[2]);
+        conn_say(c, PROTO_REFUSED,
+                 "\"%.32s\" is no level: alert, error, warn, notice, info or debug",
+                 c->req.argv[2]);
     } else if (c->req.argc == 5 && (num_duration(slice_str(c->req.argv[4]), &ms) < 0 || ms == 0)) {
         conn_say(c, PROTO_REFUSED, "\"%.32s\" is no duration", c->req.argv[4]);
     } else {
         master_set_level(lv, ms);
-        conn_say(c, PROTO_DONE, "ok log level %s%s%s", log_level_name(lv), ms ? " for " : "", ms ? c->req.argv[4] : "");
+        conn_say(c, PROTO_DONE, "ok log level %s%s%s", log_level_name(lv), ms ? " for " : "",
+                 ms ? c->req.argv[4] : "");
     }
 }
 
@@ -243,7 +254,8 @@ static void verbs_show_panic(struct conn *c)
         json_key(&j, "panics");
         json_array(&j);
     }
-    /* Emptied when a slot is claimed anew: what is there is of the last dead process of each slot. */
+    /* Emptied when a slot is claimed anew: what is there is of the last dead process of each slot.
+     */
     for (uint32_t i = 0; i < slot_bound(master.segment); i++) {
         const char *text = slot_panic_record(master.segment, i);
         size_t len = strnlen(text, SLOT_PANIC_SIZE - 1);
@@ -329,13 +341,16 @@ static void verbs_wait(struct conn *c)
 
 void verbs_run(struct conn *c)
 {
-    static void (*const run[VERB__COUNT])(struct conn *c) = {
-        [VERB_check] = verbs_local,     [VERB_completion] = verbs_local, [VERB_config] = verbs_config,
-        [VERB_conns] = verbs_conns,     [VERB_explain] = verbs_explain,  [VERB_fsck] = verbs_fsck,
-        [VERB_help] = verbs_local,      [VERB_log] = verbs_log,          [VERB_metrics] = verbs_metrics,
-        [VERB_reload] = verbs_reload,   [VERB_reopen] = verbs_reopen,    [VERB_server] = verbs_server,
-        [VERB_show] = verbs_show,       [VERB_stat] = verbs_stat,        [VERB_status] = verbs_status,
-        [VERB_stop] = verbs_stop,       [VERB_upgrade] = verbs_upgrade,  [VERB_upstream] = verbs_upstream,
+    static void (*const run[VERB__COUNT])(struct conn * c) = {
+        [VERB_check] = verbs_local,     [VERB_completion] = verbs_local,
+        [VERB_config] = verbs_config,   [VERB_conns] = verbs_conns,
+        [VERB_explain] = verbs_explain, [VERB_fsck] = verbs_fsck,
+        [VERB_help] = verbs_local,      [VERB_log] = verbs_log,
+        [VERB_metrics] = verbs_metrics, [VERB_reload] = verbs_reload,
+        [VERB_reopen] = verbs_reopen,   [VERB_server] = verbs_server,
+        [VERB_show] = verbs_show,       [VERB_stat] = verbs_stat,
+        [VERB_status] = verbs_status,   [VERB_stop] = verbs_stop,
+        [VERB_upgrade] = verbs_upgrade, [VERB_upstream] = verbs_upstream,
         [VERB_version] = verbs_version, [VERB_wait] = verbs_wait,
     };
     run[c->verb](c);

@@ -6,7 +6,7 @@
 
 struct generation;
 
-void verbs_run(struct conn *c);           /* c->verb with c->req: allowed, number of arguments checked */
+void verbs_run(struct conn *c); /* c->verb with c->req: allowed, number of arguments checked */
 void verbs_conn_gone(const struct conn *c);
 
 /* verbs_status.c */

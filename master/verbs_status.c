@@ -16,7 +16,8 @@
 /* An old generation that still has requests so long after its drain time is stuck. */
 #define STUCK_GRACE_MS 10000
 
-static void health_note(struct buf *out, uint32_t *worst, uint32_t code, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+static void health_note(struct buf *out, uint32_t *worst, uint32_t code, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
 static void health_note(struct buf *out, uint32_t *worst, uint32_t code, const char *fmt, ...)
 {
     if (code > *worst)
@@ -39,12 +40,15 @@ static void health_upstreams(struct buf *out, uint32_t *worst)
     for (size_t i = 0; i < g->config->nupstream; i++) {
         const struct conf_upstream *u = g->config->upstream[i];
         if (!verbs_upstream_usable(g, i))
-            health_note(out, worst, PROTO_CRITICAL, "upstream " SLICE_FMT ": no server is available", SLICE_ARG(u->name));
+            health_note(out, worst, PROTO_CRITICAL,
+                        "upstream " SLICE_FMT ": no server is available", SLICE_ARG(u->name));
         for (size_t j = 0; j < u->k.server.n; j++, n++) {
             enum server_state st = server_state(master.segment, g->server_id[n], now);
             if (st != SERVER_UP)
-                health_note(out, worst, PROTO_DEGRADED, "upstream " SLICE_FMT ": server " SLICE_FMT " is %s", SLICE_ARG(u->name),
-                            SLICE_ARG(u->k.server.v[j].name), server_state_name(st));
+                health_note(out, worst, PROTO_DEGRADED,
+                            "upstream " SLICE_FMT ": server " SLICE_FMT " is %s",
+                            SLICE_ARG(u->name), SLICE_ARG(u->k.server.v[j].name),
+                            server_state_name(st));
         }
     }
 }
@@ -67,22 +71,30 @@ uint32_t verbs_health(struct buf *out)
     if (g->config)
         health_upstreams(out, &worst);
     else
-        health_note(out, &worst, PROTO_CRITICAL, "generation %u is of the program before the upgrade; the new one has none yet", g->number);
-    LIST_EACH(it, &master.generations) {
+        health_note(out, &worst, PROTO_CRITICAL,
+                    "generation %u is of the program before the upgrade; the new one has none yet",
+                    g->number);
+    LIST_EACH(it, &master.generations)
+    {
         const struct generation *o = CONTAINER(it, struct generation, link);
         struct generation_load load;
         if (o->state != GEN_DRAINING)
             continue;
         generation_load(o, &load);
-        if (load.requests > load.tunnels && clock_ms() > o->since_ms + o->drain.request_ms + STUCK_GRACE_MS)
-            health_note(out, &worst, PROTO_DEGRADED, "generation %u is stuck with %" PRIu64 " requests", o->number, load.requests);
+        if (load.requests > load.tunnels &&
+            clock_ms() > o->since_ms + o->drain.request_ms + STUCK_GRACE_MS)
+            health_note(out, &worst, PROTO_DEGRADED,
+                        "generation %u is stuck with %" PRIu64 " requests", o->number,
+                        load.requests);
     }
     return worst;
 }
 
 static uint64_t child_gauge(const struct child *c, enum gauge g)
 {
-    return c->slot == UINT32_MAX ? 0 : atomic_load_explicit(&gauge_row(master.segment, c->slot)->v[g], memory_order_relaxed);
+    return c->slot == UINT32_MAX ? 0
+                                 : atomic_load_explicit(&gauge_row(master.segment, c->slot)->v[g],
+                                                        memory_order_relaxed);
 }
 
 static const char *status_word(uint32_t code)
@@ -114,7 +126,8 @@ static void status_generations_json(struct json *j)
 {
     json_key(j, "old_generations");
     json_array(j);
-    LIST_EACH(it, &master.generations) {
+    LIST_EACH(it, &master.generations)
+    {
         const struct generation *g = CONTAINER(it, struct generation, link);
         struct generation_load load;
         if (g->state != GEN_DRAINING && g->state != GEN_STOPPING)
@@ -206,32 +219,36 @@ static const char *status_age(uint64_t ms)
 
 static void status_children_text(struct buf *out, const struct generation *g)
 {
-    buf_printf(out, "\n%-8s %8s %-10s %6s %12s %10s %10s %10s %8s\n", "worker", "pid", "state", "cpu%", "connections", "idle",
-               "requests", "req/s", "age");
+    buf_printf(out, "\n%-8s %8s %-10s %6s %12s %10s %10s %10s %8s\n", "worker", "pid", "state",
+               "cpu%", "connections", "idle", "requests", "req/s", "age");
     for (uint32_t i = 0; i < g->nchild; i++) {
         const struct child *c = &g->child[i];
         const char *state = c->deaths.crash_loop ? "crash_loop" : child_state_name(c->state);
-        buf_printf(out, "%-8s %8d %-10s %6.1f %12" PRIu64 " %10" PRIu64 " %10" PRIu64 " %10u %8s\n", child_name(c), (int)c->pid, state,
-                   c->cpu_milli / 10.0, child_gauge(c, GAU_CONNS), child_gauge(c, GAU_CONNS_IDLE), child_gauge(c, GAU_STREAMS),
-                   c->requests_per_s, c->pid ? status_age(clock_ms() - c->started_ms) : "-");
+        buf_printf(out, "%-8s %8d %-10s %6.1f %12" PRIu64 " %10" PRIu64 " %10" PRIu64 " %10u %8s\n",
+                   child_name(c), (int)c->pid, state, c->cpu_milli / 10.0,
+                   child_gauge(c, GAU_CONNS), child_gauge(c, GAU_CONNS_IDLE),
+                   child_gauge(c, GAU_STREAMS), c->requests_per_s,
+                   c->pid ? status_age(clock_ms() - c->started_ms) : "-");
     }
 }
 
 static void status_old_text(struct buf *out)
 {
     bool first = true;
-    LIST_EACH(it, &master.generations) {
+    LIST_EACH(it, &master.generations)
+    {
         const struct generation *g = CONTAINER(it, struct generation, link);
         struct generation_load load;
         if (g->state != GEN_DRAINING && g->state != GEN_STOPPING)
             continue;
         if (first)
-            buf_printf(out, "\n%-14s %-10s %10s %12s %10s %10s %8s\n", "old generation", "state", "processes", "connections", "requests",
-                       "tunnels", "age");
+            buf_printf(out, "\n%-14s %-10s %10s %12s %10s %10s %8s\n", "old generation", "state",
+                       "processes", "connections", "requests", "tunnels", "age");
         first = false;
         generation_load(g, &load);
-        buf_printf(out, "%-14u %-10s %10u %12" PRIu64 " %10" PRIu64 " %10" PRIu64 " %8s\n", g->number, gen_state_name(g->state),
-                   generation_living(g), load.connections, load.requests, load.tunnels, status_age(clock_ms() - g->since_ms));
+        buf_printf(out, "%-14u %-10s %10u %12" PRIu64 " %10" PRIu64 " %10" PRIu64 " %8s\n",
+                   g->number, gen_state_name(g->state), generation_living(g), load.connections,
+                   load.requests, load.tunnels, status_age(clock_ms() - g->since_ms));
     }
 }
 
@@ -243,17 +260,26 @@ static void status_text(struct buf *out, uint32_t code, struct slice reasons, bo
     uint64_t rate = 0;
     for (uint32_t i = 0; g && i < g->nchild; i++)
         rate += g->child[i].requests_per_s;
-    const char *on = !colour ? "" : code == PROTO_DONE ? "\033[32m" : code == PROTO_DEGRADED ? "\033[33m" : "\033[31m";
+    const char *on = !colour                  ? ""
+                     : code == PROTO_DONE     ? "\033[32m"
+                     : code == PROTO_DEGRADED ? "\033[33m"
+                                              : "\033[31m";
     buf_printf(out, "status       %s%s%s\n", on, status_word(code), colour ? "\033[0m" : "");
     buf_printf(out, "version      rpd %s\n", PACKAGE_VERSION);
-    buf_printf(out, "master       pid %d, up %s", (int)getpid(), status_age(clock_ms() - master.started_ms));
+    buf_printf(out, "master       pid %d, up %s", (int)getpid(),
+               status_age(clock_ms() - master.started_ms));
     if (master.upgrades)
         buf_printf(out, ", upgraded %u times", master.upgrades);
-    buf_printf(out, "\ngeneration   %u%s%s\n", g ? g->number : 0, reload_running() ? " (reloading)" : "", master.stopping ? " (stopping)" : "");
+    buf_printf(out, "\ngeneration   %u%s%s\n", g ? g->number : 0,
+               reload_running() ? " (reloading)" : "", master.stopping ? " (stopping)" : "");
     if (r->last_wall_ms)
-        buf_printf(out, "last reload  %s ago: %s\n", status_age((uint64_t)(clock_cached.wall_ms - r->last_wall_ms)), r->last_text);
-    buf_printf(out, "load         %" PRIu64 " connections, %" PRIu64 " requests in flight, %" PRIu64 " tunnels, %" PRIu64 " requests/s\n",
-               gauge_sum(master.segment, GAU_CONNS), gauge_sum(master.segment, GAU_STREAMS), gauge_sum(master.segment, GAU_TUNNELS), rate);
+        buf_printf(out, "last reload  %s ago: %s\n",
+                   status_age((uint64_t)(clock_cached.wall_ms - r->last_wall_ms)), r->last_text);
+    buf_printf(out,
+               "load         %" PRIu64 " connections, %" PRIu64 " requests in flight, %" PRIu64
+               " tunnels, %" PRIu64 " requests/s\n",
+               gauge_sum(master.segment, GAU_CONNS), gauge_sum(master.segment, GAU_STREAMS),
+               gauge_sum(master.segment, GAU_TUNNELS), rate);
     if (g)
         status_children_text(out, g);
     status_old_text(out);

@@ -1,4 +1,5 @@
-/* rpctl upstream and rpctl server: what the segment knows of servers, and the operator's overrides. */
+/* rpctl upstream and rpctl server: what the segment knows of servers, and the operator's overrides.
+ */
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/json.h"
@@ -27,7 +28,8 @@ bool verbs_upstream_usable(const struct generation *g, size_t upstream)
     const uint32_t *id = g->server_id + verbs_first_server(g, upstream);
     for (size_t j = 0; j < u->k.server.n; j++) {
         enum server_admin a = server_admin(master.segment, id[j]);
-        if (!u->k.server.v[j].down && a == SERVER_ADMIN_READY && server_state(master.segment, id[j], clock_ms()) != SERVER_EJECTED)
+        if (!u->k.server.v[j].down && a == SERVER_ADMIN_READY &&
+            server_state(master.segment, id[j], clock_ms()) != SERVER_EJECTED)
             return true;
     }
     return false;
@@ -65,7 +67,9 @@ static void upstream_server_json(struct json *j, const struct conf_server *s, ui
     json_kstr(j, "server", s->name);
     json_kcstr(j, "state", upstream_state(s, id));
     json_kbool(j, "backup", s->backup);
-    json_kbool(j, "override", server_admin(master.segment, id) != SERVER_ADMIN_READY || server_weight(master.segment, id) != 0);
+    json_kbool(j, "override",
+               server_admin(master.segment, id) != SERVER_ADMIN_READY ||
+                   server_weight(master.segment, id) != 0);
     json_ku64(j, "weight", upstream_weight(s, id));
     json_ku64(j, "since_ms", since && since <= now ? now - since : 0);
     json_ku64(j, "ejected_for_ms", server_ejected_for_ms(master.segment, id, now));
@@ -81,17 +85,23 @@ static void upstream_server_json(struct json *j, const struct conf_server *s, ui
     json_end_object(j);
 }
 
-static void upstream_server_text(struct buf *out, const struct conf_upstream *u, const struct conf_server *s, uint32_t id)
+static void upstream_server_text(struct buf *out, const struct conf_upstream *u,
+                                 const struct conf_server *s, uint32_t id)
 {
     struct server_sum sum;
     char name[256];
     int err = server_last_error(master.segment, id);
-    bool override = server_admin(master.segment, id) != SERVER_ADMIN_READY || server_weight(master.segment, id) != 0;
+    bool override = server_admin(master.segment, id) != SERVER_ADMIN_READY ||
+                    server_weight(master.segment, id) != 0;
     server_sum(master.segment, id, &sum);
     snprintf(name, sizeof(name), SLICE_FMT "/" SLICE_FMT, SLICE_ARG(u->name), SLICE_ARG(s->name));
-    buf_printf(out, "%-36s %-10s %6u%s %7" PRIu64 " %6" PRIu64 " %6" PRIu64 " %10" PRIu64 " %9" PRIu64 " %9.1f  %s%s\n", name,
-               upstream_state(s, id), upstream_weight(s, id), override ? "*" : " ", sum.active, sum.idle, sum.queued, sum.requests,
-               sum.failures, (double)upstream_first_byte(&sum) / 1000.0, err ? err_reason(err) : "-", s->backup ? " (backup)" : "");
+    buf_printf(out,
+               "%-36s %-10s %6u%s %7" PRIu64 " %6" PRIu64 " %6" PRIu64 " %10" PRIu64 " %9" PRIu64
+               " %9.1f  %s%s\n",
+               name, upstream_state(s, id), upstream_weight(s, id), override ? "*" : " ",
+               sum.active, sum.idle, sum.queued, sum.requests, sum.failures,
+               (double)upstream_first_byte(&sum) / 1000.0, err ? err_reason(err) : "-",
+               s->backup ? " (backup)" : "");
 }
 
 void verbs_upstream(struct conn *c)
@@ -113,8 +123,9 @@ void verbs_upstream(struct conn *c)
         json_key(&j, "upstreams");
         json_array(&j);
     } else {
-        buf_printf(&out, "%-36s %-10s %6s  %7s %6s %6s %10s %9s %9s  %s\n", "server", "state", "weight", "active", "idle", "queued",
-                   "requests", "failures", "first ms", "last error");
+        buf_printf(&out, "%-36s %-10s %6s  %7s %6s %6s %10s %9s %9s  %s\n", "server", "state",
+                   "weight", "active", "idle", "queued", "requests", "failures", "first ms",
+                   "last error");
     }
     for (size_t i = 0; i < g->config->nupstream; i++) {
         const struct conf_upstream *u = g->config->upstream[i];
@@ -161,7 +172,8 @@ static bool server_lookup(struct slice want, uint32_t *ret_id)
         const struct conf_upstream *u = g->config->upstream[i];
         for (size_t j = 0; j < u->k.server.n; j++, n++) {
             struct slice s = u->k.server.v[j].name;
-            if (want.n == u->name.n + 1 + s.n && slice_starts(want, u->name) && want.p[u->name.n] == '/' && slice_ends(want, s)) {
+            if (want.n == u->name.n + 1 + s.n && slice_starts(want, u->name) &&
+                want.p[u->name.n] == '/' && slice_ends(want, s)) {
                 *ret_id = g->server_id[n];
                 return true;
             }
@@ -189,7 +201,8 @@ void verbs_server(struct conn *c)
     } else if (!server_lookup(slice_str(name), &id)) {
         conn_say(c, PROTO_REFUSED, "there is no server \"%.128s\"; see rpctl upstream", name);
     } else if (admin < 0 && strcmp(c->req.argv[3], "default") != 0 &&
-               (num_u64(slice_str(c->req.argv[3]), &weight) < 0 || weight == 0 || weight > WEIGHT_MAX)) {
+               (num_u64(slice_str(c->req.argv[3]), &weight) < 0 || weight == 0 ||
+                weight > WEIGHT_MAX)) {
         conn_say(c, PROTO_REFUSED, "a weight is 1 to %u, or default", WEIGHT_MAX);
     } else if (admin < 0) {
         server_set_weight(master.segment, id, (uint32_t)weight);

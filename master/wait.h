@@ -5,6 +5,6 @@
 #include "master/control.h"
 
 void wait_start(struct conn *c);
-void wait_check(void);       /* something changed: look at all of them */
+void wait_check(void); /* something changed: look at all of them */
 
 #endif

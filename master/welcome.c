@@ -24,11 +24,11 @@
 
 struct welcome_conn {
     int fd;
-    struct buf in;           /* a request head that is not complete yet */
-    uint64_t skip;           /* bytes of its body that are still to come */
+    struct buf in; /* a request head that is not complete yet */
+    uint64_t skip; /* bytes of its body that are still to come */
     struct buf out;
     size_t sent;
-    bool close;              /* after what is in out */
+    bool close; /* after what is in out */
 };
 static struct welcome_conn welcome_conns[WELCOME_CONNS];
 static size_t welcome_n;
@@ -66,14 +66,20 @@ static void welcome_escape(struct buf *out, struct slice s)
 
 static void welcome_page(struct buf *out, struct slice head)
 {
-    buf_str(out, "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>rpd works</title>\n"
-                 "<style>body{font:16px/1.5 sans-serif;max-width:44em;margin:3em auto;padding:0 1em}"
-                 "pre{background:#f3f3f3;padding:1em;overflow:auto}</style></head>\n<body>\n<h1>rpd works</h1>\n"
-                 "<p>This page comes from a small origin inside rpd, and your request went the whole way to it through the proxy. "
-                 "This is how it arrived:</p>\n<pre>");
+    buf_str(out,
+            "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>rpd "
+            "works</title>\n"
+            "<style>body{font:16px/1.5 sans-serif;max-width:44em;margin:3em auto;padding:0 1em}"
+            "pre{background:#f3f3f3;padding:1em;overflow:auto}</style></head>\n<body>\n<h1>rpd "
+            "works</h1>\n"
+            "<p>This page comes from a small origin inside rpd, and your request went the whole "
+            "way to it through the proxy. "
+            "This is how it arrived:</p>\n<pre>");
     welcome_escape(out, head);
-    buf_str(out, "</pre>\n<p>Next: <code>rpd --to http://127.0.0.1:3000</code> puts rpd in front of your application; "
-                 "<code>rpctl status</code> shows what it does; the manual is in <code>rpd.conf(5)</code>.</p>\n</body></html>\n");
+    buf_str(out, "</pre>\n<p>Next: <code>rpd --to http://127.0.0.1:3000</code> puts rpd in front "
+                 "of your application; "
+                 "<code>rpctl status</code> shows what it does; the manual is in "
+                 "<code>rpd.conf(5)</code>.</p>\n</body></html>\n");
 }
 
 /* The value of a field, or SLICE_NONE. Good enough behind rpd, which has checked the message. */
@@ -104,9 +110,12 @@ static void welcome_answer(struct welcome_conn *c, struct slice head)
         c->skip = c->skip * 10 + (uint64_t)(length.p[i] - '0');
     /* A chunked body is not decoded here: the connection ends with it. */
     c->close = slice_eq_ci(welcome_field(head, SLICE("Connection")), SLICE("close")) ||
-        welcome_field(head, SLICE("Transfer-Encoding")).n > 0;
-    buf_printf(&c->out, "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: %zu\r\n"
-               "Cache-Control: no-store\r\n%s\r\n", page.n, c->close ? "Connection: close\r\n" : "");
+               welcome_field(head, SLICE("Transfer-Encoding")).n > 0;
+    buf_printf(
+        &c->out,
+        "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: %zu\r\n"
+        "Cache-Control: no-store\r\n%s\r\n",
+        page.n, c->close ? "Connection: close\r\n" : "");
     if (!slice_starts(head, SLICE("HEAD ")))
         buf_add(&c->out, buf_slice(&page));
     buf_fini(&page);
@@ -158,7 +167,8 @@ static bool welcome_readable(struct welcome_conn *c)
 static bool welcome_writable(struct welcome_conn *c)
 {
     while (c->sent < c->out.n) {
-        ssize_t n = send(c->fd, c->out.p + c->sent, c->out.n - c->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t n =
+            send(c->fd, c->out.p + c->sent, c->out.n - c->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n < 0)
             return errno == EAGAIN || errno == EINTR;
         c->sent += (size_t)n;
@@ -166,7 +176,8 @@ static bool welcome_writable(struct welcome_conn *c)
     buf_clear(&c->out);
     c->sent = 0;
     if (c->close)
-        shutdown(c->fd, SHUT_WR);   /* and read on until the peer closes: no reset for what it still sends */
+        shutdown(c->fd,
+                 SHUT_WR); /* and read on until the peer closes: no reset for what it still sends */
     return c->close || welcome_requests(c);
 }
 
@@ -188,8 +199,9 @@ static _Noreturn void welcome_serve(int listener)
         size_t n = welcome_n;
         p[0] = (struct pollfd){.fd = n < WELCOME_CONNS ? listener : -1, .events = POLLIN};
         for (size_t i = 0; i < n; i++)
-            p[i + 1] = (struct pollfd){.fd = welcome_conns[i].fd,
-                                       .events = (short)(welcome_conns[i].out.n > 0 ? POLLOUT : POLLIN)};
+            p[i + 1] =
+                (struct pollfd){.fd = welcome_conns[i].fd,
+                                .events = (short)(welcome_conns[i].out.n > 0 ? POLLOUT : POLLIN)};
         if (poll(p, n + 1, -1) < 0)
             continue;
         for (size_t i = n; i-- > 0;) {
@@ -219,7 +231,8 @@ int welcome_open(struct welcome *w)
     w->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (w->fd < 0)
         return -ERR_SYS;
-    if (bind(w->fd, (struct sockaddr *)&in, n) < 0 || listen(w->fd, 512) < 0 || getsockname(w->fd, (struct sockaddr *)&in, &n) < 0) {
+    if (bind(w->fd, (struct sockaddr *)&in, n) < 0 || listen(w->fd, 512) < 0 ||
+        getsockname(w->fd, (struct sockaddr *)&in, &n) < 0) {
         close(w->fd);
         w->fd = -1;
         return -ERR_SYS;

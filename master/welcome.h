@@ -1,5 +1,5 @@
-/* The built-in origin of `rpd --default`: a small process of its own that answers every request with a page showing it as it
- * arrived, so that the whole way through the proxy is used. */
+/* The built-in origin of `rpd --default`: a small process of its own that answers every request
+ * with a page showing it as it arrived, so that the whole way through the proxy is used. */
 #ifndef MASTER_WELCOME_H
 #define MASTER_WELCOME_H
 
@@ -9,9 +9,9 @@
 
 struct welcome {
     bool on;
-    int fd;                  /* listening socket on an ephemeral port of the loopback, kept by the master */
+    int fd; /* listening socket on an ephemeral port of the loopback, kept by the master */
     uint16_t port;
-    pid_t pid;               /* 0 = none */
+    pid_t pid; /* 0 = none */
     struct ev_timer again;
 };
 /* Opens the socket; the process is started by welcome_start(). -ERR_SYS. */

@@ -145,7 +145,8 @@ int client_call(int fd, const struct proto_request *r, uint32_t timeout_ms, stru
         fprintf(stderr, "rpctl: the command is too long\n");
         code = PROTO_USAGE;
     } else {
-        /* A refusal at the door may have come already: read the verdict even when sending failed. */
+        /* A refusal at the door may have come already: read the verdict even when sending failed.
+         */
         client_send(fd, buf_slice(&b));
         buf_clear(&b);
         code = client_relay(fd, timeout_ms, &b, ret_out);

@@ -1,4 +1,5 @@
-/* rpctl: the operator's tool. Options and the commands that need no master; the rest goes over the control socket. */
+/* rpctl: the operator's tool. Options and the commands that need no master; the rest goes over the
+ * control socket. */
 #include "base/err.h"
 #include "base/json.h"
 #include "base/num.h"
@@ -25,7 +26,8 @@ static int say(struct buf *b, FILE *to, int code)
     return code;
 }
 
-/* Splits leading options from the command. Index of the command in argv, or -1 (usage error, told). */
+/* Splits leading options from the command. Index of the command in argv, or -1 (usage error, told).
+ */
 static int options_parse(struct options *o, int argc, char **argv)
 {
     for (int i = 1; i < argc; i++) {
@@ -43,12 +45,13 @@ static int options_parse(struct options *o, int argc, char **argv)
             exit(PROTO_DONE);
         } else if (strcmp(argv[i], "-s") == 0 && i + 1 < argc) {
             o->socket = argv[++i];
-        } else if (strcmp(argv[i], "--timeout") == 0 && i + 1 < argc && num_duration(slice_str(argv[i + 1]), &ms) == 0 &&
-                   ms > 0 && ms < UINT32_MAX) {
+        } else if (strcmp(argv[i], "--timeout") == 0 && i + 1 < argc &&
+                   num_duration(slice_str(argv[i + 1]), &ms) == 0 && ms > 0 && ms < UINT32_MAX) {
             o->timeout_ms = (uint32_t)ms;
             i++;
         } else {
-            fprintf(stderr, "rpctl: option %s is not known or lacks its value; see rpctl help\n", argv[i]);
+            fprintf(stderr, "rpctl: option %s is not known or lacks its value; see rpctl help\n",
+                    argv[i]);
             return -1;
         }
     }
@@ -98,7 +101,8 @@ static int not_running(const char *path)
 static int call(const struct options *o, int argc, char **argv, struct buf *ret_out, bool quiet)
 {
     char path[108], cwd[PATH_MAX];
-    struct proto_request r = {.flags = o->flags, .timeout_ms = o->timeout_ms, .cwd = getcwd(cwd, sizeof(cwd)) ? cwd : ""};
+    struct proto_request r = {
+        .flags = o->flags, .timeout_ms = o->timeout_ms, .cwd = getcwd(cwd, sizeof(cwd)) ? cwd : ""};
     if (r.cwd[0] != '/')
         r.cwd = "";
     if ((uint32_t)argc > PROTO_MAX_ARGS) {
@@ -129,7 +133,7 @@ static int check(const struct options *o, int argc, char **argv)
         struct options plain = *o;
         plain.flags = 0;
         if (call(&plain, 2, ask, &running, true) == PROTO_DONE && running.n > 1) {
-            running.p[running.n - 1] = '\0';   /* instead of the newline */
+            running.p[running.n - 1] = '\0'; /* instead of the newline */
             file = running.p;
         }
     }
@@ -166,7 +170,8 @@ static int version(const struct options *o, int argc, char **argv)
         json_end_object(&j);
         buf_chr(&b, '\n');
     } else {
-        buf_printf(&b, "rpctl %s\nrpd is not running here\n", PACKAGE_VERSION);
+        buf_printf(&b, "rpctl %s\n%s", PACKAGE_VERSION,
+                   code == PROTO_NOT_RUNNING ? "rpd is not running here\n" : "");
     }
     return say(&b, stdout, PROTO_DONE);
 }

@@ -57,7 +57,7 @@ bool path_socket(int nth, char ret[PATH_SIZE])
     if (nth > 2)
         return false;
     if (path_dir(nth == 1, false, dir) < 0)
-        ret[0] = '\0';   /* not usable: the caller goes on to the next */
+        ret[0] = '\0'; /* not usable: the caller goes on to the next */
     else
         snprintf(ret, PATH_SIZE, "%.*s/rpd.sock", PATH_DIR_MAX, dir);
     return true;

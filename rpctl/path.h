@@ -5,12 +5,14 @@
 #include <stdbool.h>
 
 #define PATH_SYSTEM_SOCKET "/run/rpd.sock"
-#define PATH_SIZE          108   /* of sockaddr_un */
+#define PATH_SIZE          108 /* of sockaddr_un */
 
-/* The user's own directory for socket and pid file: $XDG_RUNTIME_DIR/rpd, or /tmp/rpd-UID. It must be a directory of this user
- * with mode 0700 (others could otherwise stand in for rpd). create makes it. 0, -ERR_NOENT, -ERR_SYS; -ERR_INVAL: not ours. */
+/* The user's own directory for socket and pid file: $XDG_RUNTIME_DIR/rpd, or /tmp/rpd-UID. It must
+ * be a directory of this user with mode 0700 (others could otherwise stand in for rpd). create
+ * makes it. 0, -ERR_NOENT, -ERR_SYS; -ERR_INVAL: not ours. */
 int path_runtime(bool create, char ret[PATH_SIZE]);
-/* The socket for rpctl without -s: nth = 0, 1, 2 in the order in which they are tried. False when there is no nth. */
+/* The socket for rpctl without -s: nth = 0, 1, 2 in the order in which they are tried. False when
+ * there is no nth. */
 bool path_socket(int nth, char ret[PATH_SIZE]);
 
 #endif

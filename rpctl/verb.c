@@ -23,7 +23,8 @@ int verb_find(const char *word)
     return -ERR_NOENT;
 }
 
-/* Edits (insert, delete, replace, swap of neighbours) between two short words: Damerau, restricted. */
+/* Edits (insert, delete, replace, swap of neighbours) between two short words: Damerau, restricted.
+ */
 static unsigned verb_distance(const char *a, size_t na, const char *b, size_t nb)
 {
     enum { LEN = 24 };
@@ -41,7 +42,8 @@ static unsigned verb_distance(const char *a, size_t na, const char *b, size_t nb
                 best = d[i - 1][j] + 1;
             if (d[i][j - 1] + 1 < best)
                 best = d[i][j - 1] + 1;
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && d[i - 2][j - 2] + 1 < best)
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+                d[i - 2][j - 2] + 1 < best)
                 best = d[i - 2][j - 2] + 1;
             d[i][j] = best;
         }
@@ -53,7 +55,7 @@ const char *verb_nearest(const char *word)
 {
     const char *best = NULL;
     size_t n = strlen(word);
-    unsigned least = n <= 4 ? 2 : 3;   /* one edit in a short word, two in a long one */
+    unsigned least = n <= 4 ? 2 : 3; /* one edit in a short word, two in a long one */
     for (int i = 0; i < VERB__COUNT; i++) {
         unsigned d = verb_distance(word, n, verb_table[i].word, strlen(verb_table[i].word));
         if (d < least) {
@@ -72,7 +74,8 @@ void verb_usage(enum verb_id id, struct buf *out)
 
 void verb_help(struct buf *out)
 {
-    buf_str(out, "usage: rpctl [-s SOCKET] [--json] [--timeout DURATION] COMMAND [ARGUMENT ...]\n\n");
+    buf_str(out,
+            "usage: rpctl [-s SOCKET] [--json] [--timeout DURATION] COMMAND [ARGUMENT ...]\n\n");
     for (int i = 0; i < VERB__COUNT; i++) {
         const struct verb *v = &verb_table[i];
         size_t n = strlen(v->word) + strlen(v->args) + 1;
@@ -83,55 +86,64 @@ void verb_help(struct buf *out)
             buf_printf(out, "%*s", (int)(42 - n), "");
         buf_printf(out, "  %s\n", v->help);
     }
-    buf_str(out, "\nexit status: 0 done, 1 refused and nothing changed, 2 usage, 3 not running, 4 permission,\n"
+    buf_str(out, "\nexit status: 0 done, 1 refused and nothing changed, 2 usage, 3 not running, 4 "
+                 "permission,\n"
                  "5 timed out, 6 partly done; status: 0 healthy, 10 degraded, 11 critical\n");
 }
 
 void verb_completion_bash(struct buf *out)
 {
-    buf_str(out, "# bash completion for rpctl\n_rpctl() {\n"
-                 "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command= i\n"
-                 "    for ((i = 1; i < COMP_CWORD; i++)); do\n"
-                 "        case ${COMP_WORDS[i]} in\n"
-                 "        -s | --timeout) ((i++)) ;;\n"
-                 "        -*) ;;\n"
-                 "        *) command=${COMP_WORDS[i]}; break ;;\n"
-                 "        esac\n"
-                 "    done\n"
-                 "    case $prev in\n"
-                 "    -s) COMPREPLY=($(compgen -f -- \"$cur\")); return ;;\n"
-                 "    --for | --timeout) return ;;\n"
-                 "    esac\n"
-                 "    case $command in\n"
-                 "    '') COMPREPLY=($(compgen -W \"");
+    buf_str(out,
+            "# bash completion for rpctl\n_rpctl() {\n"
+            "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command= i\n"
+            "    for ((i = 1; i < COMP_CWORD; i++)); do\n"
+            "        case ${COMP_WORDS[i]} in\n"
+            "        -s | --timeout) ((i++)) ;;\n"
+            "        -*) ;;\n"
+            "        *) command=${COMP_WORDS[i]}; break ;;\n"
+            "        esac\n"
+            "    done\n"
+            "    case $prev in\n"
+            "    -s) COMPREPLY=($(compgen -f -- \"$cur\")); return ;;\n"
+            "    --for | --timeout) return ;;\n"
+            "    esac\n"
+            "    case $command in\n"
+            "    '') COMPREPLY=($(compgen -W \"");
     for (int i = 0; i < VERB__COUNT; i++)
         buf_printf(out, "%s ", verb_table[i].word);
-    buf_str(out, "-s --json --timeout\" -- \"$cur\")) ;;\n"
-                 "    check) COMPREPLY=($(compgen -f -- \"$cur\")) ;;\n"
-                 "    completion) COMPREPLY=($(compgen -W \"bash\" -- \"$cur\")) ;;\n"
-                 "    config) COMPREPLY=($(compgen -W \"--effective --changed --origin\" -- \"$cur\")) ;;\n"
-                 "    explain) COMPREPLY=($(compgen -W \"GET HEAD POST PUT DELETE OPTIONS PATCH --from\" -- \"$cur\")) ;;\n"
-                 "    help) COMPREPLY=($(compgen -W \"");
+    buf_str(
+        out,
+        "-s --json --timeout\" -- \"$cur\")) ;;\n"
+        "    check) COMPREPLY=($(compgen -f -- \"$cur\")) ;;\n"
+        "    completion) COMPREPLY=($(compgen -W \"bash\" -- \"$cur\")) ;;\n"
+        "    config) COMPREPLY=($(compgen -W \"--effective --changed --origin\" -- \"$cur\")) ;;\n"
+        "    explain) COMPREPLY=($(compgen -W \"GET HEAD POST PUT DELETE OPTIONS PATCH --from\" -- "
+        "\"$cur\")) ;;\n"
+        "    help) COMPREPLY=($(compgen -W \"");
     for (int i = 0; i < VERB__COUNT; i++)
         buf_printf(out, "%s%s", i ? " " : "", verb_table[i].word);
-    buf_str(out, "\" -- \"$cur\")) ;;\n"
-                 "    log)\n"
-                 "        case $prev in\n"
-                 "        log) COMPREPLY=($(compgen -W \"level\" -- \"$cur\")) ;;\n"
-                 "        level) COMPREPLY=($(compgen -W \"alert error warn notice info debug\" -- \"$cur\")) ;;\n"
-                 "        *) COMPREPLY=($(compgen -W \"--for\" -- \"$cur\")) ;;\n"
-                 "        esac\n"
-                 "        ;;\n"
-                 "    server)\n"
-                 "        case $prev in\n"
-                 "        server) COMPREPLY=($(compgen -W \"$(rpctl upstream 2>/dev/null | awk '$1 ~ /\\// { print $1 }')\" -- \"$cur\")) ;;\n"
-                 "        weight | ready | drain | down) ;;\n"
-                 "        *) COMPREPLY=($(compgen -W \"ready drain down weight\" -- \"$cur\")) ;;\n"
-                 "        esac\n"
-                 "        ;;\n"
-                 "    show) COMPREPLY=($(compgen -W \"pools panic states\" -- \"$cur\")) ;;\n"
-                 "    stop) COMPREPLY=($(compgen -W \"--now\" -- \"$cur\")) ;;\n"
-                 "    wait) COMPREPLY=($(compgen -W \"generation healthy idle --timeout\" -- \"$cur\")) ;;\n"
-                 "    esac\n"
-                 "}\ncomplete -F _rpctl rpctl\n");
+    buf_str(
+        out,
+        "\" -- \"$cur\")) ;;\n"
+        "    log)\n"
+        "        case $prev in\n"
+        "        log) COMPREPLY=($(compgen -W \"level\" -- \"$cur\")) ;;\n"
+        "        level) COMPREPLY=($(compgen -W \"alert error warn notice info debug\" -- "
+        "\"$cur\")) ;;\n"
+        "        *) COMPREPLY=($(compgen -W \"--for\" -- \"$cur\")) ;;\n"
+        "        esac\n"
+        "        ;;\n"
+        "    server)\n"
+        "        case $prev in\n"
+        "        server) COMPREPLY=($(compgen -W \"$(rpctl upstream 2>/dev/null | awk '$1 ~ /\\// "
+        "{ print $1 }')\" -- \"$cur\")) ;;\n"
+        "        weight | ready | drain | down) ;;\n"
+        "        *) COMPREPLY=($(compgen -W \"ready drain down weight\" -- \"$cur\")) ;;\n"
+        "        esac\n"
+        "        ;;\n"
+        "    show) COMPREPLY=($(compgen -W \"pools panic states\" -- \"$cur\")) ;;\n"
+        "    stop) COMPREPLY=($(compgen -W \"--now\" -- \"$cur\")) ;;\n"
+        "    wait) COMPREPLY=($(compgen -W \"generation healthy idle --timeout\" -- \"$cur\")) ;;\n"
+        "    esac\n"
+        "}\ncomplete -F _rpctl rpctl\n");
 }

@@ -1,4 +1,5 @@
-/* The life of generations and children: which steps are legal; back-off and the crash-loop brake. */
+/* The life of generations and children: which steps are legal; back-off and the crash-loop brake.
+ */
 #include "master/gen_state.h"
 #include "t/unit/tap.h"
 
@@ -8,8 +9,9 @@ static void steps(void)
 {
     static const struct {
         enum gen_state from, to;
-    } legal[] = {{GEN_STARTING, GEN_LIVE},     {GEN_STARTING, GEN_STOPPING}, {GEN_LIVE, GEN_DRAINING}, {GEN_LIVE, GEN_STOPPING},
-                 {GEN_DRAINING, GEN_STOPPING}, {GEN_DRAINING, GEN_GONE},     {GEN_STOPPING, GEN_GONE}};
+    } legal[] = {{GEN_STARTING, GEN_LIVE}, {GEN_STARTING, GEN_STOPPING}, {GEN_LIVE, GEN_DRAINING},
+                 {GEN_LIVE, GEN_STOPPING}, {GEN_DRAINING, GEN_STOPPING}, {GEN_DRAINING, GEN_GONE},
+                 {GEN_STOPPING, GEN_GONE}};
     unsigned n = 0, wrong = 0;
     for (int f = 0; f < GEN__COUNT; f++) {
         for (int t = 0; t < GEN__COUNT; t++)
@@ -19,7 +21,8 @@ static void steps(void)
         wrong += !gen_state_legal(legal[i].from, legal[i].to);
     tap_is_int(wrong, 0, "every step a generation takes is legal");
     tap_is_int(n, sizeof(legal) / sizeof(legal[0]), "and no other");
-    tap_ok(!gen_state_legal(GEN__COUNT, GEN_LIVE) && !gen_state_legal(GEN_LIVE, GEN__COUNT), "nothing leads out of the table");
+    tap_ok(!gen_state_legal(GEN__COUNT, GEN_LIVE) && !gen_state_legal(GEN_LIVE, GEN__COUNT),
+           "nothing leads out of the table");
     wrong = 0;
     for (int f = 0; f < CHILD__COUNT; f++) {
         /* A process may die in any state, and only a fork begins a life. */
@@ -72,7 +75,8 @@ static void brake(void)
     tap_ok(d.crash_loop, "a life of nearly 10 s does not end it");
     deaths_survived(&d, now, now + DEATHS_WINDOW_MS);
     tap_ok(!d.crash_loop, "one of 10 s does");
-    tap_is_int(deaths_add(&d, now, now + DEATHS_WINDOW_MS), 0, "then the next death is the first again");
+    tap_is_int(deaths_add(&d, now, now + DEATHS_WINDOW_MS), 0,
+               "then the next death is the first again");
 }
 
 int main(void)

@@ -1,4 +1,5 @@
-/* Listening sockets of the master: taken back without a trace when a generation fails, kept when workers shrink, adopted, refused. */
+/* Listening sockets of the master: taken back without a trace when a generation fails, kept when
+ * workers shrink, adopted, refused. */
 #include "base/err.h"
 #include "master/listener.h"
 #include "t/unit/tap.h"
@@ -11,7 +12,8 @@ static struct list listeners;
 
 static struct conf_address address_of(const char *text)
 {
-    struct conf_address a = {.text = slice_str(text), .pos = {.file = "t.conf", .line = 7, .col = 3}};
+    struct conf_address a = {.text = slice_str(text),
+                             .pos = {.file = "t.conf", .line = 7, .col = 3}};
     if (addr_parse(a.text, &a.addr) < 0)
         abort();
     return a;
@@ -54,7 +56,7 @@ static unsigned count(void)
 {
     unsigned n = 0;
     LIST_EACH(it, &listeners)
-        n++;
+    n++;
     return n;
 }
 
@@ -128,7 +130,8 @@ static void taken(void)
     if (bind(fd, &a.u.sa, a.len) < 0 || listen(fd, 1) < 0)
         abort();
     fixture_set(&f, free_port(other), one, 2);
-    tap_is_int(open_all(&f, &named), -ERR_INVAL, "an address that another program shares with SO_REUSEPORT is taken");
+    tap_is_int(open_all(&f, &named), -ERR_INVAL,
+               "an address that another program shares with SO_REUSEPORT is taken");
     tap_ok(named, "the diagnostic names the line");
     tap_is_int(count(), 0, "and what was opened before it is closed");
     close(fd);

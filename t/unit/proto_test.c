@@ -1,4 +1,5 @@
-/* The control protocol: requests and frames there and back, cut at every byte, with every length wrong, and under failing memory. */
+/* The control protocol: requests and frames there and back, cut at every byte, with every length
+ * wrong, and under failing memory. */
 #include "base/arena.h"
 #include "base/err.h"
 #include "rpctl/proto.h"
@@ -7,7 +8,11 @@
 
 static void round_trip(void)
 {
-    struct proto_request r = {.flags = PROTO_JSON, .timeout_ms = 1500, .cwd = "/tmp", .argc = 3, .argv = {"server", "app/1.2.3.4:80", ""}};
+    struct proto_request r = {.flags = PROTO_JSON,
+                              .timeout_ms = 1500,
+                              .cwd = "/tmp",
+                              .argc = 3,
+                              .argv = {"server", "app/1.2.3.4:80", ""}};
     struct proto_request got;
     struct buf b;
     buf_init(&b, 0);
@@ -97,7 +102,8 @@ static void many_args(void)
     memcpy(text + 4, &magic, 4);
     for (size_t i = 17; i < sizeof(text); i += 2)
         text[i] = 'a';
-    tap_is_int(proto_request_decode(text, sizeof(text), &got), -ERR_PROTO, "one argument more than is allowed");
+    tap_is_int(proto_request_decode(text, sizeof(text), &got), -ERR_PROTO,
+               "one argument more than is allowed");
     n -= 2;
     memcpy(text, &n, 4);
     tap_is_int(proto_request_decode(text, sizeof(text) - 2, &got), 0, "as many as are allowed");
@@ -126,8 +132,10 @@ static void frames(void)
     tap_is_int(proto_frame_decode(b.p + at, b.n - at, &f), 0, "last frame");
     tap_ok(f.type == PROTO_EXIT && f.payload.n == 4 && f.payload.p[0] == 10, "is the exit code");
     tap_is_int(proto_frame_decode("Z\0\0\0\0", 5, &f), -ERR_PROTO, "an unknown type");
-    tap_is_int(proto_frame_decode("O\xff\xff\xff\xff", 5, &f), -ERR_PROTO, "a frame past the limit");
-    tap_is_int(proto_frame_decode("X\5\0\0\0aaaaa", 10, &f), -ERR_PROTO, "an exit code of five bytes");
+    tap_is_int(proto_frame_decode("O\xff\xff\xff\xff", 5, &f), -ERR_PROTO,
+               "a frame past the limit");
+    tap_is_int(proto_frame_decode("X\5\0\0\0aaaaa", 10, &f), -ERR_PROTO,
+               "an exit code of five bytes");
     buf_clear(&b);
     if (!buf_reserve(&big, 3 * PROTO_MAX_FRAME))
         abort();
@@ -147,19 +155,23 @@ static void verbs(void)
     struct buf b;
     tap_is_int(verb_find("status"), VERB_status, "a command");
     tap_is_int(verb_find("statsu"), -ERR_NOENT, "no command");
-    static const char *const near[][2] = {{"statsu", "status"}, {"relaod", "reload"}, {"relod", "reload"}, {"upstreams", "upstream"},
-                                          {"sotp", "stop"}, {"metric", "metrics"}};
+    static const char *const near[][2] = {{"statsu", "status"}, {"relaod", "reload"},
+                                          {"relod", "reload"},  {"upstreams", "upstream"},
+                                          {"sotp", "stop"},     {"metric", "metrics"}};
     for (size_t i = 0; i < sizeof(near) / sizeof(near[0]); i++) {
         const char *got = verb_nearest(near[i][0]);
-        tap_is_str(slice_str(got ? got : "nothing"), near[i][1], "%s is near %s", near[i][0], near[i][1]);
+        tap_is_str(slice_str(got ? got : "nothing"), near[i][1], "%s is near %s", near[i][0],
+                   near[i][1]);
     }
     tap_ok(verb_nearest("frobnicate") == NULL, "nothing is near frobnicate");
-    tap_ok(verb_nearest("a word that is much longer than any command of ours") == NULL, "nor near a sentence");
+    tap_ok(verb_nearest("a word that is much longer than any command of ours") == NULL,
+           "nor near a sentence");
     buf_init(&b, 0);
     verb_help(&b);
     unsigned missing = 0;
     for (int i = 0; i < VERB__COUNT; i++)
-        missing += memmem(b.p, b.n, verb_get((enum verb_id)i)->word, strlen(verb_get((enum verb_id)i)->word)) == NULL;
+        missing += memmem(b.p, b.n, verb_get((enum verb_id)i)->word,
+                          strlen(verb_get((enum verb_id)i)->word)) == NULL;
     tap_is_int(missing, 0, "help names every command");
     buf_fini(&b);
 }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #define UP_EXCESS_MS 1000u   /* idle connections beyond the ration stay that long: a burst's end is not its beginning */
+#define UP_PLAUSIBLE_MS 500u
 #define UP_MARGIN_MS 1000u   /* closed that much before the server would */
 
 static void up_row_idle(struct up_server *s, int32_t n)
@@ -150,7 +151,10 @@ void up_conn_close(struct up_conn *c)
 
 void up_conn_idle_closed(struct up_conn *c)
 {
-    server_note_idle_close(c->server->group->all->segment, c->server->id, (uint32_t)(clock_ms() - c->idle_since));
+    uint64_t idle = clock_ms() - c->idle_since;
+    /* Shorter than any keep-alive time means a restart or a request limit, and says nothing about idle times. */
+    if (idle >= UP_PLAUSIBLE_MS)
+        server_note_idle_close(c->server->group->all->segment, c->server->id, (uint32_t)idle);
     up_conn_close(c);
 }
 

@@ -26,6 +26,7 @@ sub listen {
             LocalHost => $host, LocalPort => $port, Listen => $opt{backlog} // 128, ReuseAddr => 1, Type => SOCK_STREAM
         ) or croak "listen $address: $@";
     }
+    CORE::listen($sock, $opt{backlog}) if defined $opt{backlog};  # IO::Socket::IP makes 5 of 0
     return bless { sock => $sock, address => $address, owner => $$ }, $class;
 }
 
