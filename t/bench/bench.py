@@ -132,13 +132,15 @@ def cpu_seconds(pid):
 
 
 def memory_bytes(pid):
+    """What the processes hold of their own (anonymous and shared memory), swapped out or not. Pages of files come and go with the
+    kernel's mood: they are not counted."""
     total = 0
     for one in family(pid):
         try:
             text = pathlib.Path(f"/proc/{one}/smaps_rollup").read_text()
         except OSError:
             continue
-        total += sum(int(kib) for kib in re.findall(r"^Pss:\s+(\d+)", text, re.M)) * 1024
+        total += sum(int(kib) for kib in re.findall(r"^(?:Pss_Anon|Pss_Shmem|SwapPss):\s+(\d+)", text, re.M)) * 1024
     return total
 
 
@@ -266,6 +268,12 @@ def measure(proxy, load, tools, args):
     return {"figure": figure, "rate": rate, "wrong": wrong}
 
 
+def ratio(median, other, note):
+    if "rpd" not in median or median.get(other, 0) <= 0:
+        return f"{'-':>6} {'':10}"
+    return f"{median['rpd'] / median[other]:6.2f} {note:10}"
+
+
 def row(name, columns, samples):
     """A line of the table and, below it, everything that went wrong."""
     median, cells, wrong = {}, [], []
@@ -276,12 +284,9 @@ def row(name, columns, samples):
         bad = sorted({s["wrong"] for s in samples.get(proxy, []) if s["wrong"]})
         cells.append((f"{median[proxy]:.1f}" if figures else "-") + ("!" if bad else " "))
         wrong += [f"    ! {proxy}: {text}" for text in bad]
-    peers = [p for p in PEERS if p in median]
+    peers = [p for p in PEERS if median.get(p, 0) > 0]
     best = min(peers, key=median.get) if peers else None
-    ratios = []
-    for other in (best, "relay"):
-        known = "rpd" in median and other in median and median[other] > 0
-        ratios.append(f"{median['rpd'] / median[other]:6.2f} {'(' + other + ')' if other == best else '':10}" if known else f"{'-':>6} {'':10}")
+    ratios = [ratio(median, best, f"({best})"), ratio(median, "relay", "")]
     return f"{name:8}" + "".join(f"{c:>11}" for c in cells) + f"  {ratios[0]} {ratios[1].rstrip()}\n" + "".join(w + "\n" for w in wrong)
 
 
@@ -343,7 +348,8 @@ def main():
     args = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     os.sched_setaffinity(0, {OTHER_CPU})  # ours, the origin's and the load generator's
-    print(f"load average {os.getloadavg()[0]:.2f}; {args.rounds} rounds of {args.seconds} s; µs of CPU per request, idle: bytes per connection")
+    print(f"load average {os.getloadavg()[0]:.2f}; {args.rounds} rounds of {args.seconds} s; µs of CPU per request, "
+          "idle: bytes per connection")
     with tempfile.TemporaryDirectory(prefix="bench-") as tools:
         build(tools)
         origin = subprocess.Popen([f"{tools}/origin", str(ORIGIN)])
