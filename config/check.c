@@ -211,9 +211,9 @@ static void check_limits(struct conf_load *x)
     if (c->nlog > 256)
         conf_load_error(x, pos, "%zu logs; 256 is the limit", c->nlog);
     if (c->nroute >= CONF_MOST_SERIES)
-        conf_load_warn(x, pos,
-                       "%zu hosts and routes; those beyond %u share one series of metrics, \"other\"",
-                       c->nroute, CONF_MOST_SERIES - 1);
+        conf_load_warn(
+            x, pos, "%zu hosts and routes; those beyond %u share one series of metrics, \"other\"",
+            c->nroute, CONF_MOST_SERIES - 1);
     if (c->nlisten == 0 && x->d->errors == 0)
         conf_load_error(x, pos,
                         "there is nothing to listen on; write \"proxy = http://HOST:PORT\", or "

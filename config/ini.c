@@ -263,7 +263,8 @@ static bool begin_title(struct reader *r, struct slice s, size_t indent)
         if (quotes_feed(&q, s.p[i]) || (s.p[i] == '#' && is_blank(s.p[i - 1])))
             break;
         if (!is_blank(s.p[i]))
-            return reader_bad(r, r->line, (uint32_t)i + 1, "nothing may follow \"]\" but a comment"),
+            return reader_bad(r, r->line, (uint32_t)i + 1,
+                              "nothing may follow \"]\" but a comment"),
                    false;
     }
     struct slice title = slice_trim(slice_of(s.p + indent + 1, end - indent - 1));

@@ -610,7 +610,8 @@ static const char *path_problem(struct slice s)
         if (s.p[i] == '?' || s.p[i] == '#')
             return "has a query; a path ends before \"?\" and \"#\"";
         if (s.p[i] == '*')
-            return "has a \"*\" that does not follow the last \"/\"; prefixes are written /prefix/*";
+            return "has a \"*\" that does not follow the last \"/\"; prefixes are written "
+                   "/prefix/*";
         if ((unsigned char)s.p[i] <= ' ' || s.p[i] == 0x7f)
             return "has a blank or control byte";
         if (slice_starts(rest, SLICE("//")))

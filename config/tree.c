@@ -157,9 +157,10 @@ static bool title_parse(struct conf_load *x, struct slice title, struct conf_pos
         s->route = slice_of(s->name.p + slash + 1, s->name.n - (size_t)slash - 1);
     }
     if ((s->host.n > 0 && !name_ok(s->host)) || !name_ok(s->route)) {
-        conf_load_error(
-            x, pos, "bad name \"" SLICE_FMT "\": letters, digits, \"_\", \".\", \"*\" and \"-\", %u at most",
-            SLICE_ARG(s->name), NAME_LONGEST);
+        conf_load_error(x, pos,
+                        "bad name \"" SLICE_FMT
+                        "\": letters, digits, \"_\", \".\", \"*\" and \"-\", %u at most",
+                        SLICE_ARG(s->name), NAME_LONGEST);
         return false;
     }
     if (slice_eq(s->name, SLICE("off"))) {

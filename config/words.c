@@ -48,7 +48,8 @@ static void expand(struct splitter *s)
     size_t n = end - from;
     if (end == v.n || n == 0 || n >= sizeof name) {
         complain(s, s->at,
-                 end == v.n ? "\"}\" is missing after \"${\"" : "bad name of an environment variable");
+                 end == v.n ? "\"}\" is missing after \"${\""
+                            : "bad name of an environment variable");
         s->at = end < v.n ? end + 1 : end;
         return;
     }

@@ -1,4 +1,5 @@
-/* The channel to the master: what it tells a worker to do, and what a worker answers; see worker.h for the messages. */
+/* The channel to the master: what it tells a worker to do, and what a worker answers; see worker.h
+ * for the messages. */
 #include "worker/state.h"
 
 #include "base/clock.h"
@@ -73,7 +74,8 @@ static void channel_pool(const struct pool *p, void *arg)
 {
     const struct channel_pools *c = arg;
     if (!c->json) {
-        buf_printf(c->out, "%s size=%zu in_use=%u peak=%u slabs=%u\n", p->name, p->size, p->in_use, p->peak, p->slabs);
+        buf_printf(c->out, "%s size=%zu in_use=%u peak=%u slabs=%u\n", p->name, p->size, p->in_use,
+                   p->peak, p->slabs);
         return;
     }
     json_object(c->json);
@@ -91,9 +93,9 @@ static void channel_state(const struct worker *w, bool as_json, struct buf *out)
     const struct list *heads[] = {&w->clients.idle, &w->clients.active};
     for (int h = 0; h < 2; h++)
         LIST_EACH(it, heads[h])
-            by_client[CONTAINER(it, struct client, node)->state]++;
+    by_client[CONTAINER(it, struct client, node)->state]++;
     LIST_EACH(it, &w->streams.all)
-        by_stream[CONTAINER(it, struct stream, all)->state]++;
+    by_stream[CONTAINER(it, struct stream, all)->state]++;
     struct json j;
     json_init(&j, out);
     if (as_json)
@@ -101,7 +103,8 @@ static void channel_state(const struct worker *w, bool as_json, struct buf *out)
     for (unsigned i = 0; i < CLIENT__COUNT + STREAM__COUNT; i++) {
         bool client = i < CLIENT__COUNT;
         uint32_t n = client ? by_client[i] : by_stream[i - CLIENT__COUNT];
-        const char *name = client ? client_state_name((enum client_state)i) : stream_state_name((enum stream_state)(i - CLIENT__COUNT));
+        const char *name = client ? client_state_name((enum client_state)i)
+                                  : stream_state_name((enum stream_state)(i - CLIENT__COUNT));
         char key[48];
         size_t at = 0;
         for (const char *p = client ? "client_" : "stream_"; *p; p++)

@@ -1,4 +1,5 @@
-/* What can be asked of a configuration without serving: deep checks, explanations, features; see worker.h. */
+/* What can be asked of a configuration without serving: deep checks, explanations, features; see
+ * worker.h. */
 #include "base/err.h"
 #include "worker/http/uri.h"
 #include "worker/log/access.h"
@@ -38,16 +39,17 @@ static int explain_split(struct slice url, struct slice *ret_host, struct slice 
 static void explain_upstream(const struct conf_upstream *u, struct buf *out)
 {
     static const char *const names[] = {"random_two", "round_robin", "least_conn", "ip_hash"};
-    buf_printf(out, "upstream: %.*s (%s:%u), balance %s\n", SLICE_ARG(u->name), u->pos.file, u->pos.line,
-               names[(unsigned)u->k.balance & 3]);
+    buf_printf(out, "upstream: %.*s (%s:%u), balance %s\n", SLICE_ARG(u->name), u->pos.file,
+               u->pos.line, names[(unsigned)u->k.balance & 3]);
     for (size_t i = 0; i < u->k.server.n; i++) {
         const struct conf_server *s = &u->k.server.v[i];
-        buf_printf(out, "  server %.*s weight=%u%s%s\n", SLICE_ARG(s->name), s->weight, s->backup ? " backup" : "",
-                   s->down ? " down" : "");
+        buf_printf(out, "  server %.*s weight=%u%s%s\n", SLICE_ARG(s->name), s->weight,
+                   s->backup ? " backup" : "", s->down ? " down" : "");
     }
 }
 
-int worker_explain(const struct config *c, struct slice method, struct slice url, struct slice from, struct buf *out)
+int worker_explain(const struct config *c, struct slice method, struct slice url, struct slice from,
+                   struct buf *out)
 {
     struct conf_diags d;
     struct route_table *t = NULL;
@@ -68,14 +70,18 @@ int worker_explain(const struct config *c, struct slice method, struct slice url
         goto done;
     }
     const struct conf_route *r = NULL;
-    struct route_query q = {
-        .listen = c->nlisten ? c->listen[0] : NULL, .host = slice_of(host, (size_t)n), .path = norm, .method = method};
+    struct route_query q = {.listen = c->nlisten ? c->listen[0] : NULL,
+                            .host = slice_of(host, (size_t)n),
+                            .path = norm,
+                            .method = method};
     if (from.n) {
         union addr addr;
         bool known = addr_parse_ip(from, &addr) == 0;
         const struct conf_cidrs *tp = &c->global.trusted_proxies;
         buf_printf(out, "client: %.*s%s\n", SLICE_ARG(from),
-                   !known ? " (not an address)" : cidr_match_any(tp->v, tp->n, &addr.sa) ? " (a trusted proxy)" : "");
+                   !known                                   ? " (not an address)"
+                   : cidr_match_any(tp->v, tp->n, &addr.sa) ? " (a trusted proxy)"
+                                                            : "");
     }
     route_explain(t, &q, out);
     if (route_find(t, &q, &r, &allow) == 0 && r->upstream)

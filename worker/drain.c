@@ -1,4 +1,5 @@
-/* Draining: a worker of an old generation, or of a service that stops, finishes what it has and exits. */
+/* Draining: a worker of an old generation, or of a service that stops, finishes what it has and
+ * exits. */
 #include "worker/state.h"
 
 #include "base/clock.h"
@@ -7,7 +8,8 @@
 
 #include <unistd.h>
 
-/* How long an idle connection of a draining worker may still bring a request that was on its way. */
+/* How long an idle connection of a draining worker may still bring a request that was on its way.
+ */
 #define DRAIN_IDLE_MS 2000u
 
 static void drain_on_requests_due(struct timer *t)
@@ -15,7 +17,9 @@ static void drain_on_requests_due(struct timer *t)
     struct worker *w = CONTAINER(t, struct worker, drain_due);
     unsigned n = clients_abort(&w->clients, ERR_DRAINED, false);
     if (n)
-        LOG_WARN("drain_timeout", "%u connections of generation %u were ended: the drain time is over", n, w->boot->generation);
+        LOG_WARN("drain_timeout",
+                 "%u connections of generation %u were ended: the drain time is over", n,
+                 w->boot->generation);
 }
 
 static void drain_on_tunnels_due(struct timer *t)
@@ -23,7 +27,9 @@ static void drain_on_tunnels_due(struct timer *t)
     struct worker *w = CONTAINER(t, struct worker, tunnel_due);
     unsigned n = clients_abort(&w->clients, ERR_DRAINED, true);
     if (n)
-        LOG_WARN("drain_tunnel_timeout", "%u tunnels of generation %u were ended: the drain time is over", n, w->boot->generation);
+        LOG_WARN("drain_tunnel_timeout",
+                 "%u tunnels of generation %u were ended: the drain time is over", n,
+                 w->boot->generation);
 }
 
 void drain_init(struct worker *w)
@@ -54,7 +60,8 @@ void drain_begin(struct worker *w, uint64_t request_ms, uint64_t tunnel_ms, int 
     if (again)
         return;
     timer_set_at(&w->loop.timers, &w->drain_due, clock_ms() + request_ms);
-    timer_set_at(&w->loop.timers, &w->tunnel_due, clock_ms() + (tunnel_ms > request_ms ? tunnel_ms : request_ms));
+    timer_set_at(&w->loop.timers, &w->tunnel_due,
+                 clock_ms() + (tunnel_ms > request_ms ? tunnel_ms : request_ms));
 }
 
 void drain_stop_now(struct worker *w)

@@ -1,5 +1,6 @@
-/* The helper: a worker without listeners that resolves upstream names for all. READY after the first round of answers, or when
- * that takes too long: a name that does not resolve never stops a start. */
+/* The helper: a worker without listeners that resolves upstream names for all. READY after the
+ * first round of answers, or when that takes too long: a name that does not resolve never stops a
+ * start. */
 #include "worker/state.h"
 
 #include "base/clock.h"
@@ -89,7 +90,8 @@ int helper_init(struct worker *w)
     const struct worker_boot *b = w->boot;
     const struct conf_words *ns = &b->config->global.nameservers;
     pool_init(&w->watches, "resolver sockets", sizeof(struct helper_watch));
-    const struct resolver_opts o = {.nameserver = ns->v, .nnameserver = ns->n, .ops = {.watch = helper_watch, .arg = w}};
+    const struct resolver_opts o = {
+        .nameserver = ns->v, .nnameserver = ns->n, .ops = {.watch = helper_watch, .arg = w}};
     int e = resolver_new(b->segment, slot_owner_id(b->segment, b->slot), &o, &w->resolver);
     if (e < 0)
         return e;
@@ -97,7 +99,8 @@ int helper_init(struct worker *w)
     for (size_t i = 0; i < b->config->nupstream; i++)
         for (size_t j = 0; j < b->config->upstream[i]->k.server.n; j++, nth++)
             if (b->resolve_id[nth] != UINT32_MAX) {
-                e = resolver_add(w->resolver, b->resolve_id[nth], b->config->upstream[i]->k.server.v[j].resolve_ms);
+                e = resolver_add(w->resolver, b->resolve_id[nth],
+                                 b->config->upstream[i]->k.server.v[j].resolve_ms);
                 if (e < 0)
                     return e;
             }

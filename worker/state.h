@@ -21,7 +21,7 @@ struct worker {
     struct access_logs *logs;
     struct resolver *resolver;
     struct timer resolve_due;
-    struct list watched;          /* the resolver's sockets */
+    struct list watched; /* the resolver's sockets */
     struct pool watches;
     uint64_t turns_counted;
     enum log_level level_before;
@@ -37,7 +37,8 @@ void channel_drained(struct worker *w);
 
 /* drain.c */
 void drain_init(struct worker *w);
-void drain_begin(struct worker *w, uint64_t request_ms, uint64_t tunnel_ms, int successor); /* successor: channel or -1; ours */
+/* successor: channel or -1; ours */
+void drain_begin(struct worker *w, uint64_t request_ms, uint64_t tunnel_ms, int successor);
 void drain_stop_now(struct worker *w);
 void drain_check(struct worker *w); /* each turn: is anything left? */
 

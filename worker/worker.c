@@ -48,7 +48,8 @@ static void worker_on_kick(struct io *io)
 /* The master's signals are the master's: a worker is told by messages. */
 static void worker_signals(void)
 {
-    static const int ignored[] = {SIGPIPE, SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH, SIGINT, SIGQUIT, SIGCHLD};
+    static const int ignored[] = {SIGPIPE,  SIGHUP, SIGUSR1, SIGUSR2,
+                                  SIGWINCH, SIGINT, SIGQUIT, SIGCHLD};
     struct sigaction sa = {.sa_handler = SIG_IGN};
     for (size_t i = 0; i < sizeof ignored / sizeof ignored[0]; i++)
         sigaction(ignored[i], &sa, NULL);
@@ -66,7 +67,8 @@ static void worker_name(const struct worker_boot *b)
         snprintf(who, sizeof who, "helper");
     else
         snprintf(who, sizeof who, "w%u", b->number);
-    snprintf(title, sizeof title, "rpd: %s (generation %u)", b->role == WORKER_HELPER ? "helper" : who, b->generation);
+    snprintf(title, sizeof title, "rpd: %s (generation %u)",
+             b->role == WORKER_HELPER ? "helper" : who, b->generation);
     log_set_who(who);
     proc_set_title(title);
 }
@@ -77,7 +79,8 @@ static int worker_privileges(const struct worker_boot *b)
         return 0;
     int e = proc_drop(b->uid, b->gid);
     if (e == 0)
-        /* A core of a process that changed its user is off by default; ours holds nobody's keys but our own. */
+        /* A core of a process that changed its user is off by default; ours holds nobody's keys but
+         * our own. */
         prctl(PR_SET_DUMPABLE, 0);
     return e;
 }
@@ -146,7 +149,8 @@ static int worker_serve_init(struct worker *w)
                                    .nofile = worker_nofile()};
     e = clients_init(&w->clients, &ce);
     for (size_t i = 0; e == 0 && i < b->nsock; i++)
-        e = clients_listen(&w->clients, i, b->nsock, b->sock[i].fd, b->sock[i].listen, b->sock[i].address);
+        e = clients_listen(&w->clients, i, b->nsock, b->sock[i].fd, b->sock[i].listen,
+                           b->sock[i].address);
     if (e < 0)
         return e;
     w->kick = (struct io){.fd = b->kick_fd[b->slot], .handler = worker_on_kick};
@@ -214,8 +218,8 @@ static void worker_fini(struct worker *w)
     route_table_free(&w->streams.routes);
     stream_env_fini(&w->streams);
     clients_fini(&w->clients);
-    struct pool *const pools[] = {&w->streams.pool, &w->streams.pipes.pool, &w->clients.pool, &w->clients.bodies,
-                                  &w->upstreams.conns};
+    struct pool *const pools[] = {&w->streams.pool, &w->streams.pipes.pool, &w->clients.pool,
+                                  &w->clients.bodies, &w->upstreams.conns};
     for (size_t i = 0; i < sizeof pools / sizeof pools[0]; i++)
         worker_pool_fini(pools[i]);
     upstreams_fini(&w->upstreams);
@@ -228,7 +232,8 @@ int worker_run(struct worker_boot *b)
     w->boot = b;
     int e = worker_init(w);
     if (e < 0) {
-        LOG_ERROR("worker_init", "worker %u of generation %u cannot start: %s", b->number, b->generation, err_text(e));
+        LOG_ERROR("worker_init", "worker %u of generation %u cannot start: %s", b->number,
+                  b->generation, err_text(e));
         if (!w->ready_sent)
             channel_failed(w, err_text(e));
         return 1;

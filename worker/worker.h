@@ -1,4 +1,5 @@
-/* The worker's door for the master: what runs in a child after fork, and the messages between the two. */
+/* The worker's door for the master: what runs in a child after fork, and the messages between the
+ * two. */
 #ifndef WORKER_WORKER_H
 #define WORKER_WORKER_H
 
@@ -7,76 +8,83 @@
 
 enum worker_role { WORKER_SERVE, WORKER_HELPER };
 
-struct worker_socket {               /* one listening socket this worker accepts from */
+struct worker_socket { /* one listening socket this worker accepts from */
     int fd;
     const struct conf_listen *listen;
     const struct conf_address *address;
 };
 struct worker_boot {
     enum worker_role role;
-    uint32_t number;                 /* within the generation */
+    uint32_t number; /* within the generation */
     uint32_t generation;
     uint32_t slot;
     struct segment *segment;
     const struct config *config;
-    const uint32_t *server_id;       /* shm server id of each server, upstream by upstream, in config order */
-    const uint32_t *resolve_id;      /* the same order; UINT32_MAX for literals */
-    const uint32_t *series_id;       /* by conf_route.id */
+    /* shm server id of each server, upstream by upstream, in config order */
+    const uint32_t *server_id;
+    const uint32_t *resolve_id; /* the same order; UINT32_MAX for literals */
+    const uint32_t *series_id;  /* by conf_route.id */
     struct worker_socket *sock;
     size_t nsock;
-    const int *log_fd;               /* by conf_log.id */
-    const int *kick_fd;              /* eventfd of each slot [SHM_SLOTS]: kick_fd[slot] is ours */
-    int channel;                     /* SOCK_SEQPACKET to the master */
-    uid_t uid;                       /* to drop to; (uid_t)-1 = stay */
+    const int *log_fd;  /* by conf_log.id */
+    const int *kick_fd; /* eventfd of each slot [SHM_SLOTS]: kick_fd[slot] is ours */
+    int channel;        /* SOCK_SEQPACKET to the master */
+    uid_t uid;          /* to drop to; (uid_t)-1 = stay */
     gid_t gid;
 };
 /* Runs until told to stop; returns the exit status. Called right after fork in the child. */
 int worker_run(struct worker_boot *b);
-/* The deep checks of preflight and `rpd -t`: regexes, log formats, ... Diagnostics into d. 0 or -ERR_INVAL. */
+/* The deep checks of preflight and `rpd -t`: regexes, log formats, ... Diagnostics into d. 0 or
+ * -ERR_INVAL. */
 int worker_check(const struct config *c, struct conf_diags *d);
 /* Text for `rpctl explain`: METHOD URL, optional client address and listener. */
-int worker_explain(const struct config *c, struct slice method, struct slice url, struct slice from, struct buf *out);
+int worker_explain(const struct config *c, struct slice method, struct slice url, struct slice from,
+                   struct buf *out);
 /* Features and library versions for `rpd -V`, one "name version" per line. */
 void worker_features(struct buf *out);
 
 /* Messages. M_ = master to worker, W_ = worker to master. */
 enum worker_msg {
-    M_ACCEPT = 1,     /* start accepting */
-    M_DRAIN,          /* payload struct worker_drain: stop accepting, finish, exit 0; one fd (optional): the channel to the
-                         successor, which takes idle connections and tunnels. Once more while draining: a newer successor */
-    M_STOP,           /* end now: close everything, exit 0 */
-    M_REOPEN,         /* fds: error log fd (or -1 marker in payload), then log fds in order of conf_log.id; payload: struct worker_reopen */
-    M_LOG_LEVEL,      /* payload struct worker_log_level */
-    M_QUERY,          /* payload struct worker_query: answer with W_REPLY messages */
-    M_ADOPT,          /* fds: channels over which predecessors hand their idle connections and tunnels */
-    W_READY = 64,     /* contexts built, privileges dropped */
-    W_FAILED,         /* payload: text; exits after it */
-    W_REPLY,          /* payload: struct worker_reply followed by text */
-    W_DRAINED         /* nothing left; about to exit */
+    M_ACCEPT = 1, /* start accepting */
+    M_DRAIN, /* payload struct worker_drain: stop accepting, finish, exit 0; one fd (optional): the
+                channel to the successor, which takes idle connections and tunnels. Once more while
+                draining: a newer successor */
+    M_STOP,  /* end now: close everything, exit 0 */
+    /* fds: error log fd (or -1 marker in payload), then log fds in order of conf_log.id; payload:
+       struct worker_reopen */
+    M_REOPEN,
+    M_LOG_LEVEL, /* payload struct worker_log_level */
+    M_QUERY,     /* payload struct worker_query: answer with W_REPLY messages */
+    /* fds: channels over which predecessors hand their idle connections and tunnels */
+    M_ADOPT,
+    W_READY = 64, /* contexts built, privileges dropped */
+    W_FAILED,     /* payload: text; exits after it */
+    W_REPLY,      /* payload: struct worker_reply followed by text */
+    W_DRAINED     /* nothing left; about to exit */
 };
 struct worker_drain {
-    uint64_t request_ms, tunnel_ms;  /* time left to each */
-    uint8_t stopping;                /* the whole service stops */
+    uint64_t request_ms, tunnel_ms; /* time left to each */
+    uint8_t stopping;               /* the whole service stops */
 };
 struct worker_reopen {
-    int32_t error_log;               /* 1 = first fd is the error log */
+    int32_t error_log; /* 1 = first fd is the error log */
     int32_t nlog;
-    int8_t has[256];                 /* has[i] = 1: an fd for conf_log i follows, in order */
+    int8_t has[256]; /* has[i] = 1: an fd for conf_log i follows, in order */
 };
 struct worker_log_level {
-    uint32_t level;                  /* enum log_level */
-    uint64_t for_ms;                 /* 0 = until changed */
+    uint32_t level;  /* enum log_level */
+    uint64_t for_ms; /* 0 = until changed */
 };
 enum worker_query_kind { WQ_CONNS = 1, WQ_POOLS = 2, WQ_STATE = 3 };
 struct worker_query {
-    uint32_t id;                     /* echoed */
+    uint32_t id; /* echoed */
     uint32_t kind;
-    uint32_t limit;                  /* most rows */
+    uint32_t limit; /* most rows */
     uint32_t json;
 };
 struct worker_reply {
     uint32_t id;
-    uint32_t more;                   /* 1 = further messages follow */
+    uint32_t more; /* 1 = further messages follow */
 };
 
 #endif

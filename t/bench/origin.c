@@ -1,4 +1,5 @@
-/* The benchmark's origin: GET /b/N is answered with N bytes, at as little cost as possible. usage: origin PORT */
+/* The benchmark's origin: GET /b/N is answered with N bytes, at as little cost as possible. usage:
+ * origin PORT */
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -18,10 +19,10 @@
 
 struct conn {
     char head[2048];
-    size_t have;            /* bytes of an incomplete request */
+    size_t have; /* bytes of an incomplete request */
     char answer[256];
     size_t answer_len;
-    size_t answer_n, left;  /* bytes of head and of body that are still to be sent */
+    size_t answer_n, left; /* bytes of head and of body that are still to be sent */
     bool busy;
 };
 static struct conn *conns[FDS];
@@ -59,9 +60,12 @@ static void answer(int fd, struct conn *c)
         if (c->left > BODY_MAX)
             c->left = BODY_MAX;
         /* A head of the usual number of fields: proxies pay for each. */
-        c->answer_n = c->answer_len = (size_t)snprintf(c->answer, sizeof(c->answer),
-                                                       "HTTP/1.1 200 OK\r\nServer: origin\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\n"
-                                                       "Cache-Control: no-store\r\nETag: \"b%zu\"\r\n\r\n", c->left, c->left);
+        c->answer_n = c->answer_len =
+            (size_t)snprintf(c->answer, sizeof(c->answer),
+                             "HTTP/1.1 200 OK\r\nServer: origin\r\nContent-Type: "
+                             "text/plain\r\nContent-Length: %zu\r\n"
+                             "Cache-Control: no-store\r\nETag: \"b%zu\"\r\n\r\n",
+                             c->left, c->left);
         const size_t used = (size_t)(end - c->head) + 4;
         memmove(c->head, c->head + used, c->have - used);
         c->have -= used;
@@ -103,7 +107,8 @@ static void ready(int fd, uint32_t events)
 
 int main(int argc, char **argv)
 {
-    const int one = 1, listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), ep = epoll_create1(0);
+    const int one = 1, listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0),
+              ep = epoll_create1(0);
     const struct sockaddr_in a = {
         .sin_family = AF_INET,
         .sin_port = htons((uint16_t)(argc > 1 ? atoi(argv[1]) : 0)),
@@ -112,7 +117,8 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     body = malloc(BODY_MAX);
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-    if (!body || bind(listener, (const struct sockaddr *)&a, sizeof(a)) < 0 || listen(listener, 4096) < 0) {
+    if (!body || bind(listener, (const struct sockaddr *)&a, sizeof(a)) < 0 ||
+        listen(listener, 4096) < 0) {
         perror("origin");
         return 1;
     }

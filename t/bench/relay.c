@@ -1,6 +1,6 @@
 /* The least a proxy can do, as the floor that proxies are measured against.
- *   relay pass PORT ORIGIN-PORT   bytes of each client to a server connection of its own and back, unread
- *   relay hit PORT SIZE           a canned answer of SIZE bytes to whatever is read */
+ *   relay pass PORT ORIGIN-PORT   bytes of each client to a server connection of its own and back,
+ * unread relay hit PORT SIZE           a canned answer of SIZE bytes to whatever is read */
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -23,8 +23,9 @@ static size_t canned_n;
 
 static struct sockaddr_in loopback(const char *port)
 {
-    return (struct sockaddr_in){
-        .sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    return (struct sockaddr_in){.sin_family = AF_INET,
+                                .sin_port = htons((uint16_t)atoi(port)),
+                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 }
 
 /* All of it, waiting when the socket is full. */
@@ -79,7 +80,8 @@ static void take(int ep, int client, const struct sockaddr_in *origin)
 {
     if (!canned) {
         const int server = socket(AF_INET, SOCK_STREAM, 0);
-        if (client >= FDS || server < 0 || server >= FDS || connect(server, (const struct sockaddr *)origin, sizeof *origin) < 0) {
+        if (client >= FDS || server < 0 || server >= FDS ||
+            connect(server, (const struct sockaddr *)origin, sizeof *origin) < 0) {
             close(client);
             if (server >= 0)
                 close(server);
@@ -104,14 +106,19 @@ int main(int argc, char **argv)
         canned = malloc(size + 256);
         if (!canned)
             return 1;
-        canned_n = (size_t)sprintf(canned, "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %zu\r\n\r\n", size);
+        canned_n = (size_t)sprintf(canned,
+                                   "HTTP/1.1 200 OK\r\nContent-Type: "
+                                   "application/octet-stream\r\nContent-Length: %zu\r\n\r\n",
+                                   size);
         memset(canned + canned_n, 'b', size);
         canned_n += size;
     }
     signal(SIGPIPE, SIG_IGN);
-    const int one = 1, listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), ep = epoll_create1(0);
+    const int one = 1, listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0),
+              ep = epoll_create1(0);
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (bind(listener, (const struct sockaddr *)&here, sizeof here) < 0 || listen(listener, 4096) < 0) {
+    if (bind(listener, (const struct sockaddr *)&here, sizeof here) < 0 ||
+        listen(listener, 4096) < 0) {
         perror("relay");
         return 1;
     }

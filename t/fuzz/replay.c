@@ -1,4 +1,5 @@
-/* Stands in for libFuzzer: feeds each file of t/fuzz/corpus/NAME, whole and cut at every byte, to NAME_fuzz. TAP on stdout. */
+/* Stands in for libFuzzer: feeds each file of t/fuzz/corpus/NAME, whole and cut at every byte, to
+ * NAME_fuzz. TAP on stdout. */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -15,7 +16,8 @@ static int visible(const struct dirent *d)
     return d->d_name[0] != '.';
 }
 
-/* Each input in memory of exactly its size, so that a sanitizer sees the first byte read too far. */
+/* Each input in memory of exactly its size, so that a sanitizer sees the first byte read too far.
+ */
 static void feed(const uint8_t *data, size_t n)
 {
     uint8_t *copy = malloc(n > 0 ? n : 1);

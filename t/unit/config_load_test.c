@@ -23,7 +23,8 @@ static void test_sections(void)
     says(REST "[host]\nnames = y\n",
          "t.conf:8:1: error: the name is missing: [host NAME]\n    [host]\n    ^\n", "no name");
     says(REST "[host a b]\n",
-         "t.conf:8:1: error: bad name \"a b\": letters, digits, \"_\", \".\", \"*\" and \"-\", 59 at most\n"
+         "t.conf:8:1: error: bad name \"a b\": letters, digits, \"_\", \".\", \"*\" and \"-\", 59 "
+         "at most\n"
          "    [host a b]\n    ^\n",
          "bad name");
     says(REST "[route h]\n",
@@ -55,11 +56,11 @@ static void test_keys(void)
          "t.conf:2:1: error: unknown key \"balance\" in [global]; it belongs in [upstream NAME]\n"
          "    balance = ip_hash\n    ^\n",
          "a key of another section");
-    says(
-        "[global]\nbalanse = ip_hash\n" REST,
-        "t.conf:2:1: error: unknown key \"balanse\" in [global]; did you mean \"balance\" of [upstream "
-        "NAME]?\n    balanse = ip_hash\n    ^\n",
-        "nearly a key of another section");
+    says("[global]\nbalanse = ip_hash\n" REST,
+         "t.conf:2:1: error: unknown key \"balanse\" in [global]; did you mean \"balance\" of "
+         "[upstream "
+         "NAME]?\n    balanse = ip_hash\n    ^\n",
+         "nearly a key of another section");
     says("[global]\ncompress = on\n" REST,
          "t.conf:2:1: error: unknown key \"compress\" in [global]\n    compress = on\n    ^\n",
          "a key of a later version");
@@ -70,7 +71,8 @@ static void test_keys(void)
     says(LISTEN UPSTREAM "[host h]\nupstream = u\n",
          "t.conf:5:1: error: [host h] needs \"names\"\n    [host h]\n    ^\n", "a required key");
     says(LISTEN UPSTREAM "[host h]\nnames = off\nupstream = u\n",
-         "t.conf:5:1: error: [host h] needs \"names\"\n    [host h]\n    ^\n", "a required key off");
+         "t.conf:5:1: error: [host h] needs \"names\"\n    [host h]\n    ^\n",
+         "a required key off");
     says("[defaults]\naccess_log = off\naccess_log = x\n[log x]\nfile = /x\n" REST, "",
          "a list may go on behind off");
     says("[log x]\nfile = /x\n[defaults]\naccess_log = x\naccess_log = off\n" REST,
@@ -157,15 +159,15 @@ static void test_unique(void)
     says(LISTEN HOST "[upstream u]\nserver = a:1 down\n",
          "t.conf:6:1: error: every server of [upstream u] is down\n    [upstream u]\n    ^\n",
          "all down");
-    says(
-        REST "[route h/a]\npath = /x /y/*\nmethod = GET HEAD\n[route h/b]\nmethod = HEAD GET\n"
-             "path = /y/* /x\n",
-        "t.conf:13:8: error: path \"/y/*\" of [route h/b] is also in [route h/a] (t.conf:8), with "
-        "the "
-        "same methods and priority\n    path = /y/* /x\n           ^\n"
-        "t.conf:13:13: error: path \"/x\" of [route h/b] is also in [route h/a] (t.conf:8), with the "
-        "same methods and priority\n    path = /y/* /x\n                ^\n",
-        "paths twice");
+    says(REST "[route h/a]\npath = /x /y/*\nmethod = GET HEAD\n[route h/b]\nmethod = HEAD GET\n"
+              "path = /y/* /x\n",
+         "t.conf:13:8: error: path \"/y/*\" of [route h/b] is also in [route h/a] (t.conf:8), with "
+         "the "
+         "same methods and priority\n    path = /y/* /x\n           ^\n"
+         "t.conf:13:13: error: path \"/x\" of [route h/b] is also in [route h/a] (t.conf:8), with "
+         "the "
+         "same methods and priority\n    path = /y/* /x\n                ^\n",
+         "paths twice");
     says(REST
          "[route h/a]\npath = /x\n[route h/b]\npath = /x/*\n[route h/c]\npath = /x\npriority = 1\n"
          "[route h/d]\npath = /x\nmethod = GET\n",

@@ -63,11 +63,12 @@ static void test_bad_scalars(void)
         "t.conf:2:16: error: \"cpu_affinity\": \"on\" is not auto or off\n"
         "    cpu_affinity = on\n"
         "                   ^\n");
-    BAD("[global]\nlog_level = notise", "t.conf:2:13: error: \"log_level\": \"notise\" is not alert, "
-                                        "error, warn, notice, info or debug; "
-                                        "did you mean \"notice\"?\n"
-                                        "    log_level = notise\n"
-                                        "                ^\n");
+    BAD("[global]\nlog_level = notise",
+        "t.conf:2:13: error: \"log_level\": \"notise\" is not alert, "
+        "error, warn, notice, info or debug; "
+        "did you mean \"notice\"?\n"
+        "    log_level = notise\n"
+        "                ^\n");
     BAD("[global]\ndrain_timeout = 30",
         "t.conf:2:17: error: \"drain_timeout\": \"30\" is not a duration (250ms, 30s, 5m, 1h, 7d)\n"
         "    drain_timeout = 30\n"
@@ -105,17 +106,18 @@ static void test_bad_scalars(void)
                                "    user += 1\n"
                                "    ^\n");
     BAD("[defaults]\nhost_header = \"a\\r\\nX: y\"",
-        "t.conf:2:15: error: \"host_header\": \"a??X: y\" is not a plain text: it has a control byte\n"
+        "t.conf:2:15: error: \"host_header\": \"a??X: y\" is not a plain text: it has a control "
+        "byte\n"
         "    host_header = \"a\\r\\nX: y\"\n"
         "                  ^\n");
     BAD("[defaults]\nhost_header = a/b",
         "t.conf:2:15: error: \"host_header\": \"a/b\" is not client, server or a host name\n"
         "    host_header = a/b\n"
         "                  ^\n");
-    BAD("[log a]\nfile = syslog:locl0",
-        "t.conf:2:8: error: \"file\": \"syslog:locl0\" is not a log: there is no such syslog facility\n"
-        "    file = syslog:locl0\n"
-        "           ^\n");
+    BAD("[log a]\nfile = syslog:locl0", "t.conf:2:8: error: \"file\": \"syslog:locl0\" is not a "
+                                        "log: there is no such syslog facility\n"
+                                        "    file = syslog:locl0\n"
+                                        "           ^\n");
     BAD("[route h/a]\npath = /\npriority = 1001",
         "t.conf:3:12: error: \"priority\" must be between -1000 and 1000\n"
         "    priority = 1001\n"
@@ -269,7 +271,8 @@ static void test_lists(void)
 
 #define BAD_SERVER(value, col, text, caret)                                                        \
     says("[upstream u]\nserver = " value "\n" LISTEN HOST,                                         \
-         "t.conf:2:" col ": error: \"server\": " text "\n    server = " value "\n    " caret "^\n",  \
+         "t.conf:2:" col ": error: \"server\": " text "\n    server = " value "\n    " caret       \
+         "^\n",                                                                                    \
          "server " value)
 #define C10 "         " /* blanks before column 10 */
 
@@ -296,15 +299,16 @@ static void test_bad_servers(void)
 static void test_bad_lists(void)
 {
     BAD("[global]\ntrusted_proxies = 10.0.0.1/8",
-        "t.conf:2:19: error: \"trusted_proxies\": \"10.0.0.1/8\" is not an address range (10.0.0.0/8, "
+        "t.conf:2:19: error: \"trusted_proxies\": \"10.0.0.1/8\" is not an address range "
+        "(10.0.0.0/8, "
         "2001:db8::/32, unix); bits behind the prefix must be zero\n"
         "    trusted_proxies = 10.0.0.1/8\n"
         "                      ^\n");
-    BAD("[defaults]\nretry = 2 for 502",
-        "t.conf:2:11: error: \"retry\": \"for\" should be \"on\" with one or more of connect, reused, "
-        "reset, 502, 503, 504 behind it\n"
-        "    retry = 2 for 502\n"
-        "              ^\n");
+    BAD("[defaults]\nretry = 2 for 502", "t.conf:2:11: error: \"retry\": \"for\" should be \"on\" "
+                                         "with one or more of connect, reused, "
+                                         "reset, 502, 503, 504 behind it\n"
+                                         "    retry = 2 for 502\n"
+                                         "              ^\n");
     BAD("[defaults]\nretry = 2 on 500",
         "t.conf:2:14: error: \"retry\": \"500\" is not connect, reused, reset, 502, 503 or 504\n"
         "    retry = 2 on 500\n"
@@ -338,17 +342,19 @@ static void test_bad_lists(void)
                                    "written /prefix/*\n"
                                    "    path = /a*\n"
                                    "           ^\n");
-    BAD("[route h/r]\npath = /a/../b", "t.conf:2:8: error: \"path\": \"/a/../b\" has a dot segment; "
-                                       "paths are compared after these are "
-                                       "resolved\n"
-                                       "    path = /a/../b\n"
-                                       "           ^\n");
+    BAD("[route h/r]\npath = /a/../b",
+        "t.conf:2:8: error: \"path\": \"/a/../b\" has a dot segment; "
+        "paths are compared after these are "
+        "resolved\n"
+        "    path = /a/../b\n"
+        "           ^\n");
     BAD("[route h/r]\npath = /\nreturn = 301",
         "t.conf:3:10: error: \"return\": \"301\" is a redirect and needs a URL behind it\n"
         "    return = 301\n"
         "             ^\n");
     BAD("[route h/r]\npath = /\nreturn = 302 /%{hots}",
-        "t.conf:3:14: error: \"return\": \"/%{hots}\" has an unknown macro; there are %{host} %{path} "
+        "t.conf:3:14: error: \"return\": \"/%{hots}\" has an unknown macro; there are %{host} "
+        "%{path} "
         "%{query} %{scheme} %{uri}\n"
         "    return = 302 /%{hots}\n"
         "                 ^\n");
@@ -361,12 +367,14 @@ static void test_bad_lists(void)
         "    status = 4x\n"
         "             ^\n");
     says("[listen l]\naddress = 80\n" UPSTREAM HOST,
-         "t.conf:2:11: error: \"address\": \"80\" lacks an address; \":PORT\" is every IPv4 address\n"
+         "t.conf:2:11: error: \"address\": \"80\" lacks an address; \":PORT\" is every IPv4 "
+         "address\n"
          "    address = 80\n"
          "              ^\n",
          "a port alone");
     says("[listen l]\naddress = localhost:80\n" UPSTREAM HOST,
-         "t.conf:2:11: error: \"address\": \"localhost:80\" is not an address (IP:PORT, [IPV6]:PORT, "
+         "t.conf:2:11: error: \"address\": \"localhost:80\" is not an address (IP:PORT, "
+         "[IPV6]:PORT, "
          ":PORT, unix:/PATH)\n"
          "    address = localhost:80\n"
          "              ^\n",

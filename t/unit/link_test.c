@@ -1,4 +1,5 @@
-/* Links and queued output: short writes at every split, readiness flags, broken peers, failing allocations; pipes for splice(2). */
+/* Links and queued output: short writes at every split, readiness flags, broken peers, failing
+ * allocations; pipes for splice(2). */
 #include "base/arena.h"
 #include "base/err.h"
 #include "t/unit/tap.h"
@@ -10,7 +11,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* A link into memory that takes at most `room` bytes per call and `budget` altogether, then would block. */
+/* A link into memory that takes at most `room` bytes per call and `budget` altogether, then would
+ * block. */
 struct fake {
     struct link link;
     char got[4096];
@@ -25,7 +27,8 @@ static ssize_t fake_writev(struct link *k, const struct iovec *iov, int n)
     if (f->broken)
         return -ERR_SYS;
     for (int i = 0; i < n; i++)
-        for (size_t j = 0; j < iov[i].iov_len && taken < f->room && f->budget; j++, taken++, f->budget--)
+        for (size_t j = 0; j < iov[i].iov_len && taken < f->room && f->budget;
+             j++, taken++, f->budget--)
             f->got[f->n++] = ((const char *)iov[i].iov_base)[j];
     return taken ? (ssize_t)taken : -ERR_AGAIN;
 }
@@ -43,11 +46,13 @@ static void fake_close(struct loop *l, struct link *k)
 {
     (void)l, (void)k;
 }
-static const struct link_ops fake_ops = {.recv = fake_recv, .writev = fake_writev, .shutdown = fake_shutdown, .close = fake_close};
+static const struct link_ops fake_ops = {
+    .recv = fake_recv, .writev = fake_writev, .shutdown = fake_shutdown, .close = fake_close};
 
 static void fake_init(struct fake *f, size_t room, size_t budget)
 {
-    *f = (struct fake){.link = {.io = {.fd = -1}, .ops = &fake_ops}, .room = room, .budget = budget};
+    *f =
+        (struct fake){.link = {.io = {.fd = -1}, .ops = &fake_ops}, .room = room, .budget = budget};
 }
 
 static char text[] = "The quick brown fox jumps over the lazy dog";
@@ -57,7 +62,8 @@ static struct iovec part(size_t from, size_t to)
     return (struct iovec){text + from, to - from};
 }
 
-/* Every way to cut a message into three pieces (empty ones too), with every number of bytes that the kernel takes at once. */
+/* Every way to cut a message into three pieces (empty ones too), with every number of bytes that
+ * the kernel takes at once. */
 static void test_splits(void)
 {
     const size_t n = 12;
@@ -95,7 +101,8 @@ static void test_order(void)
     tap_is_int(link_send(&f.link, &q, &v, 1, &written), 1, "backed up");
     f.budget = 100;
     v = part(10, 20);
-    tap_is_int(link_send(&f.link, &q, &v, 1, &written), 1, "what follows waits behind it, though the kernel has room again");
+    tap_is_int(link_send(&f.link, &q, &v, 1, &written), 1,
+               "what follows waits behind it, though the kernel has room again");
     tap_is_int((long long)written, 5, "nothing overtakes");
     f.budget = 7;
     tap_is_int(outq_flush(&q, &f.link), 7, "a flush takes what it gets");
@@ -147,7 +154,8 @@ static void test_plain(void)
     char b[64];
     pair(s);
     struct link k = {.io = {.fd = s[0], .ready = IO_READ | IO_WRITE}, .ops = &link_plain};
-    tap_ok(link_recv(&k, b, sizeof b) == -ERR_AGAIN && !(k.io.ready & IO_READ), "nothing there: the flag is cleared");
+    tap_ok(link_recv(&k, b, sizeof b) == -ERR_AGAIN && !(k.io.ready & IO_READ),
+           "nothing there: the flag is cleared");
     if (write(s[1], "abcdef", 6) != 6)
         tap_bail("write");
     k.io.ready |= IO_READ;
@@ -156,13 +164,15 @@ static void test_plain(void)
     if (write(s[1], "g", 1) != 1)
         tap_bail("write");
     k.io.ready |= IO_READ | IO_HUP;
-    tap_ok(link_recv(&k, b, 4) == 1 && (k.io.ready & IO_READ), "a short read after a hang-up: the end has still to be read");
+    tap_ok(link_recv(&k, b, 4) == 1 && (k.io.ready & IO_READ),
+           "a short read after a hang-up: the end has still to be read");
     static char much[1 << 20];
     struct iovec v = {much, sizeof much};
     ssize_t w, total = 0;
     while ((w = link_writev(&k, &v, 1)) > 0)
         total += w;
-    tap_ok(w == -ERR_AGAIN && total > 0 && !(k.io.ready & IO_WRITE), "a full socket: would block, the flag is cleared");
+    tap_ok(w == -ERR_AGAIN && total > 0 && !(k.io.ready & IO_WRITE),
+           "a full socket: would block, the flag is cleared");
     shutdown(s[1], SHUT_WR);
     tap_is_int(link_recv(&k, b, 4), 0, "the end");
     close(s[1]);
@@ -188,7 +198,8 @@ static void test_pipe(void)
     pair(out);
     struct link from = {.io = {.fd = in[0], .ready = IO_READ}, .ops = &link_plain};
     struct link to = {.io = {.fd = out[0], .ready = IO_WRITE}, .ops = &link_plain};
-    tap_ok(pipe_fill(p, &from, 100) == -ERR_AGAIN && !(from.io.ready & IO_READ), "nothing there: the flag is cleared");
+    tap_ok(pipe_fill(p, &from, 100) == -ERR_AGAIN && !(from.io.ready & IO_READ),
+           "nothing there: the flag is cleared");
     from.io.ready = IO_READ;
     if (write(in[1], "hello, world", 12) != 12)
         tap_bail("write");
@@ -203,16 +214,19 @@ static void test_pipe(void)
     tap_ok(pipe_drain(p, &to, false) == -ERR_AGAIN && p->used == 7 && !(to.io.ready & IO_WRITE),
            "a full socket: would block, the flag is cleared, the bytes stay");
     close(out[1]);
-    tap_is_int(pipe_drain(p, &to, false), -ERR_SYS, "a peer that is gone is an error, not a signal");
+    tap_is_int(pipe_drain(p, &to, false), -ERR_SYS,
+               "a peer that is gone is an error, not a signal");
     pipe_put(&ps, p);
-    tap_ok(ps.nspare == 0 && ps.pool.in_use == 0, "a pipe that holds bytes of one exchange is not used for another");
+    tap_ok(ps.nspare == 0 && ps.pool.in_use == 0,
+           "a pipe that holds bytes of one exchange is not used for another");
     p = pipe_get(&ps);
     shutdown(in[1], SHUT_WR);
     tap_is_int(pipe_fill(p, &from, 100), 0, "the end of the source");
     close(in[1]);
     struct pipe *first = p;
     pipe_put(&ps, p);
-    tap_ok(ps.nspare == 1 && pipe_get(&ps) == first && ps.nspare == 0, "an empty one is kept and used again");
+    tap_ok(ps.nspare == 1 && pipe_get(&ps) == first && ps.nspare == 0,
+           "an empty one is kept and used again");
     pipe_put(&ps, first);
     pipe_put(&ps, NULL);
     alloc_fail_at(1);

@@ -1,4 +1,5 @@
-/* The loop: edges, work left for the next turn, fairness, closing and burying inside a turn, events that came too late. */
+/* The loop: edges, work left for the next turn, fairness, closing and burying inside a turn, events
+ * that came too late. */
 #include "base/err.h"
 #include "t/unit/tap.h"
 #include "worker/io/loop.h"
@@ -12,8 +13,8 @@
 struct obj {
     struct io io;
     struct obj *victim;
-    unsigned calls, again;   /* again: how often to ask for another turn */
-    uint8_t seen;            /* readiness ever seen */
+    unsigned calls, again; /* again: how often to ask for another turn */
+    uint8_t seen;          /* readiness ever seen */
     uint64_t turn[16];
     union {
         struct timer timer;
@@ -100,15 +101,18 @@ static void test_edges(void)
     if (write(s[1], "a", 1) != 1)
         tap_bail("write");
     turns(3);
-    tap_ok(o.calls == 2 && (o.io.ready & IO_READ) && !(o.io.ready & IO_HUP), "bytes: one edge, readable");
+    tap_ok(o.calls == 2 && (o.io.ready & IO_READ) && !(o.io.ready & IO_HUP),
+           "bytes: one edge, readable");
     o.io.ready = 0;
     shutdown(s[1], SHUT_WR);
     turns(3);
-    tap_ok(o.calls == 3 && (o.io.ready & (IO_READ | IO_HUP)) == (IO_READ | IO_HUP) && !(o.io.ready & IO_ERR),
+    tap_ok(o.calls == 3 && (o.io.ready & (IO_READ | IO_HUP)) == (IO_READ | IO_HUP) &&
+               !(o.io.ready & IO_ERR),
            "the peer finished sending: readable and hung up, not broken");
     close(s[1]);
     turns(3);
-    tap_ok((o.io.ready & (IO_ERR | IO_WRITE)) == (IO_ERR | IO_WRITE), "the peer is gone: both directions are reported");
+    tap_ok((o.io.ready & (IO_ERR | IO_WRITE)) == (IO_ERR | IO_WRITE),
+           "the peer is gone: both directions are reported");
     unsigned calls = o.calls;
     io_close(&loop, &o.io);
     tap_ok(o.io.fd == -1 && loop.closes == 1, "closed");
@@ -132,7 +136,8 @@ static void test_again(void)
     io_again(&loop, &b.io);
     turns(6);
     tap_ok(a.calls == 4 && b.calls == 2, "called once per request for it");
-    tap_ok(a.turn[1] == a.turn[0] + 1 && a.turn[2] == a.turn[1] + 1, "one call per turn: others get theirs between");
+    tap_ok(a.turn[1] == a.turn[0] + 1 && a.turn[2] == a.turn[1] + 1,
+           "one call per turn: others get theirs between");
     static const int want[] = {1, 2, 1, 2, 1, 1};
     bool ok = log_n == 6;
     for (unsigned i = 0; i < 6 && ok; i++)
@@ -170,8 +175,8 @@ static void kill_victim(struct io *io)
     tap_ok(pool.in_use == 2, "a buried object keeps its memory until the end of the turn");
 }
 
-/* Two connections become ready in the same turn; whichever comes first closes and buries the other one, whose event is already on
- * its way. */
+/* Two connections become ready in the same turn; whichever comes first closes and buries the other
+ * one, whose event is already on its way. */
 static void test_stale(bool queued)
 {
     struct io awake;
@@ -192,7 +197,8 @@ static void test_stale(bool queued)
         tap_bail("io_add");
     }
     turns(1);
-    tap_is_int(pool.in_use, 1, "%s: the victim is freed when the turn is over", queued ? "queue" : "events");
+    tap_is_int(pool.in_use, 1, "%s: the victim is freed when the turn is over",
+               queued ? "queue" : "events");
     turns(2);
     tap_is_int(pool.in_use, 1, "and nothing touches it afterwards");
     loop_fini(&loop);
@@ -212,7 +218,8 @@ static void on_timer(struct timer *t)
     struct obj *o = CONTAINER(t, struct obj, timer);
     o->calls++;
     io_close(&loop, &o->io);
-    loop_bury(&loop, &o->corpse, o, &pool); /* the timer it overlays has just fired, and is unlinked */
+    loop_bury(&loop, &o->corpse, o,
+              &pool); /* the timer it overlays has just fired, and is unlinked */
 }
 
 static void test_timer_burial(void)
@@ -236,7 +243,8 @@ static void test_timer_burial(void)
         if (loop_run(&loop) < 0)
             tap_bail("loop_run");
     }
-    tap_ok(pool.in_use == 0 && loop.turns < MAX_TURNS, "a timer wakes the loop and may bury its own object");
+    tap_ok(pool.in_use == 0 && loop.turns < MAX_TURNS,
+           "a timer wakes the loop and may bury its own object");
     pool_fini(&pool);
     finish(p);
     close(s[1]);

@@ -1,5 +1,5 @@
-/* The timer wheel: exact deadlines at every distance, lazy re-arming, callbacks that set and stop timers, a clock that jumps, and a
- * random comparison with a naive model. */
+/* The timer wheel: exact deadlines at every distance, lazy re-arming, callbacks that set and stop
+ * timers, a clock that jumps, and a random comparison with a naive model. */
 #include "t/unit/tap.h"
 #include "worker/io/timer.h"
 
@@ -12,7 +12,8 @@ static void on_fire(struct timer *t)
     fired++;
 }
 
-/* Runs the wheel as the loop does: sleeps as long as timers_next() says, never longer. Returns when `fired` grew or time is `until`. */
+/* Runs the wheel as the loop does: sleeps as long as timers_next() says, never longer. Returns when
+ * `fired` grew or time is `until`. */
 static uint64_t run_until_fired(uint64_t now, uint64_t until, unsigned *ret_wakes)
 {
     unsigned before = fired;
@@ -30,7 +31,8 @@ static uint64_t run_until_fired(uint64_t now, uint64_t until, unsigned *ret_wake
 
 static void test_distances(void)
 {
-    static const uint64_t far[] = {0, 1, 15, 16, 17, 31, 1000, 16367, 16368, 16369, 16383, 16384, 16385, 60000, 3600000};
+    static const uint64_t far[] = {0,     1,     15,    16,    17,    31,    1000,   16367,
+                                   16368, 16369, 16383, 16384, 16385, 60000, 3600000};
     bool early = false, late = false, busy = false;
     for (uint64_t start = 1000; start < 1040; start += 3) {
         for (size_t i = 0; i < sizeof far / sizeof far[0]; i++) {
@@ -220,7 +222,9 @@ static void test_model(void)
             for (size_t j = 0; j < MODEL; j++)
                 first = want[j] < first ? want[j] : first;
             /* The loop must not sleep past a deadline by more than a slot. */
-            if (first != TIMER_NEVER && (ms < 0 || model_now + (uint64_t)ms > (first > model_now ? first : model_now) + 2 * TIMER_SLOT_MS))
+            if (first != TIMER_NEVER &&
+                (ms < 0 || model_now + (uint64_t)ms >
+                               (first > model_now ? first : model_now) + 2 * TIMER_SLOT_MS))
                 asleep = true;
             model_now += forward;
             timers_run(&wheel, model_now);

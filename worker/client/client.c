@@ -1,4 +1,5 @@
-/* The life of client connections: accept, limits, states, closing, draining; see client.h. What is said on them is h1.c. */
+/* The life of client connections: accept, limits, states, closing, draining; see client.h. What is
+ * said on them is h1.c. */
 #include "worker/client/client.h"
 
 #include "base/clock.h"
@@ -11,12 +12,12 @@
 #include <string.h>
 #include <sys/random.h>
 
-#define CLIENT_ACCEPTS    64     /* connections taken per turn and listener */
-#define CLIENT_LAST_ACCEPTS 65536 /* more than any queue is long */
-#define CLIENT_RETRY_MS   100u   /* look again after the descriptors ran out */
-#define CLIENT_TRIM       32u    /* idle connections given up for want of descriptors */
-#define CLIENT_FD_RESERVE 64u    /* descriptors kept for logs, channels and the like */
-#define CLIENT_PRESSED_MS 15000u /* keep-alive time when nearly full */
+#define CLIENT_ACCEPTS      64     /* connections taken per turn and listener */
+#define CLIENT_LAST_ACCEPTS 65536  /* more than any queue is long */
+#define CLIENT_RETRY_MS     100u   /* look again after the descriptors ran out */
+#define CLIENT_TRIM         32u    /* idle connections given up for want of descriptors */
+#define CLIENT_FD_RESERVE   64u    /* descriptors kept for logs, channels and the like */
+#define CLIENT_PRESSED_MS   15000u /* keep-alive time when nearly full */
 
 static const char *const client_state_names[] = {
 #define X(n) [CLIENT_##n] = #n,
@@ -33,7 +34,11 @@ static void clients_retry(struct timer *t);
 
 int clients_init(struct clients *cs, const struct clients_env *env)
 {
-    *cs = (struct clients){.loop = env->loop, .env = env->stream, .config = env->config, .ctr = env->ctr, .gau = env->gau};
+    *cs = (struct clients){.loop = env->loop,
+                           .env = env->stream,
+                           .config = env->config,
+                           .ctr = env->ctr,
+                           .gau = env->gau};
     list_init(&cs->idle);
     list_init(&cs->active);
     pool_init(&cs->pool, "client connections", sizeof(struct client));
@@ -47,8 +52,10 @@ int clients_init(struct clients *cs, const struct clients_env *env)
     max = max ? (max + workers - 1) / workers : room;
     cs->max = max > UINT32_MAX ? UINT32_MAX : (uint32_t)max;
     uint64_t per = env->config->global.max_connections_per_client;
-    /* The kernel spreads a client's connections over the workers only roughly: a quarter more than the even share. */
-    cs->max_per_address = workers == 1 ? (uint32_t)per : (uint32_t)((per + per / 4 + workers - 1) / workers);
+    /* The kernel spreads a client's connections over the workers only roughly: a quarter more than
+     * the even share. */
+    cs->max_per_address =
+        workers == 1 ? (uint32_t)per : (uint32_t)((per + per / 4 + workers - 1) / workers);
     cs->address_mask = 1023;
     cs->address = calloc(cs->address_mask + 1, sizeof *cs->address);
     return cs->address ? 0 : -ERR_NOMEM;
@@ -62,11 +69,13 @@ static uint64_t client_address_key(const struct clients *cs, const union addr *a
     if (a->sa.sa_family == AF_INET)
         h = hash_sip13(&cs->key, &a->in.sin_addr, 4);
     else
-        h = hash_sip13(&cs->key, &a->in6.sin6_addr, IN6_IS_ADDR_V4MAPPED(&a->in6.sin6_addr) ? 16 : 8);
+        h = hash_sip13(&cs->key, &a->in6.sin6_addr,
+                       IN6_IS_ADDR_V4MAPPED(&a->in6.sin6_addr) ? 16 : 8);
     return h ? h : 1;
 }
 
-/* Loopback and unix peers are other programs of this machine (a TLS front, a health check): not strangers to be held back. */
+/* Loopback and unix peers are other programs of this machine (a TLS front, a health check): not
+ * strangers to be held back. */
 static bool client_address_exempt(const struct clients *cs, const union addr *a)
 {
     if (!cs->max_per_address)
@@ -125,7 +134,8 @@ bool client_count_address(struct client *c)
     return c->addressed;
 }
 
-/* Linear probing without tombstones: later entries of the run move up (Knuth, vol. 3, 6.4, algorithm R). */
+/* Linear probing without tombstones: later entries of the run move up (Knuth, vol. 3, 6.4,
+ * algorithm R). */
 static void client_address_remove(struct clients *cs, uint32_t i)
 {
     uint32_t j = i;
@@ -238,7 +248,8 @@ static bool client_proxy_expected(const struct conf_listen *l, const union addr 
 }
 
 /* A connection object around fd, in our epoll set, state HEAD. NULL: fd stays the caller's. */
-static struct client *client_make(struct clients *cs, const struct conf_listen *l, int fd, const union addr *a, uint16_t port)
+static struct client *client_make(struct clients *cs, const struct conf_listen *l, int fd,
+                                  const union addr *a, uint16_t port)
 {
     struct client *c = pool_get(&cs->pool);
     if (!c) {
@@ -269,7 +280,8 @@ static void client_new(struct client_listener *ln, int fd, const union addr *a)
 {
     struct clients *cs = ln->all;
     struct io io = {.fd = fd};
-    bool counted = !client_address_exempt(cs, a) && !client_trusted(cs, a) && !client_proxy_expected(ln->listen, a);
+    bool counted = !client_address_exempt(cs, a) && !client_trusted(cs, a) &&
+                   !client_proxy_expected(ln->listen, a);
     counter_add(cs->ctr, CTR_CONN_ACCEPTED, 1);
     if (cs->n >= cs->max && !clients_trim(cs, CLIENT_TRIM)) {
         counter_add(cs->ctr, CTR_CONN_REFUSED, 1);
@@ -293,8 +305,8 @@ static void client_new(struct client_listener *ln, int fd, const union addr *a)
     client_h1_start(c);
 }
 
-struct client *client_adopt(struct clients *cs, const struct conf_listen *l, int fd, const union addr *a, uint16_t listen_port,
-                            uint64_t age_ms)
+struct client *client_adopt(struct clients *cs, const struct conf_listen *l, int fd,
+                            const union addr *a, uint16_t listen_port, uint64_t age_ms)
 {
     struct client *c = client_make(cs, l, fd, a, listen_port);
     if (!c)
@@ -304,13 +316,16 @@ struct client *client_adopt(struct clients *cs, const struct conf_listen *l, int
     return c;
 }
 
-/* No descriptor is left: idle connections go first; without any, accepting rests until something was closed. */
+/* No descriptor is left: idle connections go first; without any, accepting rests until something
+ * was closed. */
 static void clients_starved(struct clients *cs)
 {
     counter_add(cs->ctr, CTR_FD_LIMIT, 1);
     if (clock_ms() - cs->limit_logged_ms > 1000 || !cs->limit_logged_ms) {
         cs->limit_logged_ms = clock_ms();
-        LOG_WARN("fd_limit", "no file descriptor left with %u client connections; raise rlimit_nofile or lower max_connections",
+        LOG_WARN("fd_limit",
+                 "no file descriptor left with %u client connections; raise rlimit_nofile or lower "
+                 "max_connections",
                  cs->n);
     }
     unsigned closed = clients_trim(cs, CLIENT_TRIM);
@@ -348,7 +363,8 @@ static void client_on_accept(struct io *io)
     }
 }
 
-int clients_listen(struct clients *cs, size_t i, size_t n, int fd, const struct conf_listen *l, const struct conf_address *a)
+int clients_listen(struct clients *cs, size_t i, size_t n, int fd, const struct conf_listen *l,
+                   const struct conf_address *a)
 {
     if (!cs->listener) {
         cs->listener = calloc(n, sizeof *cs->listener);
@@ -401,7 +417,8 @@ unsigned clients_trim(struct clients *cs, unsigned most)
     return n;
 }
 
-/* Who is in the queue already is served; a successor, if there is one, has the same sockets and takes what comes later. */
+/* Who is in the queue already is served; a successor, if there is one, has the same sockets and
+ * takes what comes later. */
 static void clients_close_listeners(struct clients *cs)
 {
     for (size_t i = 0; i < cs->nlistener; i++) {
@@ -446,7 +463,9 @@ void clients_drain_idle(struct clients *cs, uint64_t idle_ms)
     LIST_EACH_SAFE(it, tmp, &cs->idle)
     {
         struct client *c = CONTAINER(it, struct client, node);
-        if (!c->in_n && !c->link.io.queued) /* else its next request may be here: it is looked at in the next turn */
+        if (!c->in_n &&
+            !c->link.io
+                 .queued) /* else its next request may be here: it is looked at in the next turn */
             client_close(c);
     }
 }
@@ -483,7 +502,8 @@ static void client_print(const struct client *c, struct json *j, struct buf *out
 {
     const struct stream *s = c->stream;
     uint64_t age = clock_ms() - c->born_ms;
-    struct slice server = s && s->server >= 0 ? s->upstream->server[s->server].conf->name : SLICE("-");
+    struct slice server =
+        s && s->server >= 0 ? s->upstream->server[s->server].conf->name : SLICE("-");
     struct slice target = s && !s->malformed ? s->req.target : SLICE("-");
     if (target.n > 120)
         target.n = 120;
@@ -502,9 +522,11 @@ static void client_print(const struct client *c, struct json *j, struct buf *out
         json_end_object(j);
         return;
     }
-    buf_printf(out, "%.*s:%u %.*s %s %llums req=%u %s %.*s -> %.*s unsent=%zu\n", SLICE_ARG(c->peer.ip), c->peer.port,
-               SLICE_ARG(c->peer.listen->name), client_state_name(c->state), (unsigned long long)age, c->requests,
-               s ? stream_state_name(s->state) : "-", SLICE_ARG(target), SLICE_ARG(server), outq_left(&c->out));
+    buf_printf(out, "%.*s:%u %.*s %s %llums req=%u %s %.*s -> %.*s unsent=%zu\n",
+               SLICE_ARG(c->peer.ip), c->peer.port, SLICE_ARG(c->peer.listen->name),
+               client_state_name(c->state), (unsigned long long)age, c->requests,
+               s ? stream_state_name(s->state) : "-", SLICE_ARG(target), SLICE_ARG(server),
+               outq_left(&c->out));
 }
 
 void clients_print(const struct clients *cs, uint32_t limit, bool json, struct buf *out)

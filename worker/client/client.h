@@ -1,4 +1,5 @@
-/* Client connections: accepted, limited, spoken to in HTTP/1, drained. An idle one owns no buffer. */
+/* Client connections: accepted, limited, spoken to in HTTP/1, drained. An idle one owns no buffer.
+ */
 #ifndef WORKER_CLIENT_CLIENT_H
 #define WORKER_CLIENT_CLIENT_H
 
@@ -10,10 +11,10 @@
 
 enum client_state {
 #define CLIENT_STATES(X) X(PROXY) X(IDLE) X(HEAD) X(EXCHANGE) X(TUNNEL) X(LINGER) X(CLOSED)
-#define X(n) CLIENT_##n,
+#define X(n)             CLIENT_##n,
     CLIENT_STATES(X)
 #undef X
-    CLIENT__COUNT
+        CLIENT__COUNT
 };
 const char *client_state_name(enum client_state st);
 
@@ -25,12 +26,12 @@ struct client {
         struct loop_corpse corpse;
     };
     struct clients *all;
-    struct list node;             /* clients.idle, oldest first, or clients.active */
+    struct list node; /* clients.idle, oldest first, or clients.active */
     struct stream *stream;
-    struct client_body *body;     /* while a request body is being read */
+    struct client_body *body; /* while a request body is being read */
     struct outq out;
-    struct pipe *pipe;            /* the exchange's: bytes for us are in it */
-    char *in;                     /* bytes read too early: an incomplete head, pipelined requests */
+    struct pipe *pipe; /* the exchange's: bytes for us are in it */
+    char *in;          /* bytes read too early: an incomplete head, pipelined requests */
     uint32_t in_n, in_cap;
     uint32_t scan;
     uint32_t requests, max_requests;
@@ -40,17 +41,17 @@ struct client {
     uint64_t bytes_in, bytes_out; /* of the current exchange */
     char ip[46];
     uint8_t state;
-    bool keep;                    /* another request may follow the current one */
-    bool body_done;               /* the request has been read to its end */
-    bool shut_after;              /* send FIN when the output has gone */
+    bool keep;       /* another request may follow the current one */
+    bool body_done;  /* the request has been read to its end */
+    bool shut_after; /* send FIN when the output has gone */
     bool in_process;
     bool eof;
-    bool addressed;               /* counted in the table of addresses */
+    bool addressed; /* counted in the table of addresses */
 };
 struct client_body {
     enum http_framing framing;
     uint64_t left, got;
-    uint64_t since_ms, took_ms;   /* for the least rate: reading since; time spent before that */
+    uint64_t since_ms, took_ms; /* for the least rate: reading since; time spent before that */
     struct h1_chunk chunk;
 };
 
@@ -62,7 +63,7 @@ struct client_listener {
     uint16_t port;
     bool is_unix, on;
 };
-struct client_address {           /* connections per client address (IPv6: /64) */
+struct client_address { /* connections per client address (IPv6: /64) */
     uint64_t key;
     uint32_t n;
 };
@@ -80,12 +81,13 @@ struct clients {
     struct client_address *address; /* open addressing, power of two */
     uint32_t address_mask, naddress;
     struct hash_key key;
-    struct timer retry;           /* accepting again after the descriptors ran out */
+    struct timer retry; /* accepting again after the descriptors ran out */
     uint64_t limit_logged_ms, drain_since_ms;
     struct timer drain_idle;
     struct handover_in *handovers; /* from predecessors */
     bool accepting, paused, draining;
-    bool handing;                 /* draining, and a successor takes what is idle: connections may be kept */
+    /* draining, and a successor takes what is idle: connections may be kept */
+    bool handing;
 };
 
 struct worker_socket;
@@ -95,21 +97,24 @@ struct clients_env {
     const struct config *config;
     struct counter_row *ctr;
     struct gauge_row *gau;
-    uint64_t nofile;              /* descriptors this process may open */
+    uint64_t nofile; /* descriptors this process may open */
 };
 int clients_init(struct clients *cs, const struct clients_env *env);
 /* fd is borrowed. unix sockets are shared by all workers, TCP ones belong to this worker's slot. */
-int clients_listen(struct clients *cs, size_t i, size_t n, int fd, const struct conf_listen *l, const struct conf_address *a);
+int clients_listen(struct clients *cs, size_t i, size_t n, int fd, const struct conf_listen *l,
+                   const struct conf_address *a);
 int clients_accept_start(struct clients *cs);
 void clients_accept_stop(struct clients *cs);
-/* No more requests on kept connections: idle ones are closed as their clients allow, answers say Connection: close. */
+/* No more requests on kept connections: idle ones are closed as their clients allow, answers say
+ * Connection: close. */
 void clients_drain(struct clients *cs);
 /* While draining: closes connections that have been idle for that long since the drain began. */
 void clients_drain_idle(struct clients *cs, uint64_t idle_ms);
 void clients_fini(struct clients *cs);
 /* Closes idle connections, oldest first, at most `most`; how many. */
 unsigned clients_trim(struct clients *cs, unsigned most);
-/* Ends everything at once; err is the reason in the log. tunnels: also upgraded connections. Returns how many were ended. */
+/* Ends everything at once; err is the reason in the log. tunnels: also upgraded connections.
+ * Returns how many were ended. */
 unsigned clients_abort(struct clients *cs, int err, bool tunnels);
 /* One line per connection (or JSON object) for `rpctl conns`. */
 struct buf;
@@ -120,19 +125,22 @@ void clients_print(const struct clients *cs, uint32_t limit, bool json, struct b
 extern const struct stream_client client_h1_ops;
 void client_h1_event(struct io *io);
 void client_h1_timer(struct timer *t);
-void client_h1_start(struct client *c);              /* a new connection: look for its first bytes at once */
+/* a new connection: look for its first bytes at once */
+void client_h1_start(struct client *c);
 /* A connection that another worker accepted: fd becomes ours when it succeeds. */
-struct client *client_adopt(struct clients *cs, const struct conf_listen *l, int fd, const union addr *a, uint16_t listen_port,
-                            uint64_t age_ms);
-void client_h1_resume(struct client *c);             /* an idle one */
+struct client *client_adopt(struct clients *cs, const struct conf_listen *l, int fd,
+                            const union addr *a, uint16_t listen_port, uint64_t age_ms);
+void client_h1_resume(struct client *c); /* an idle one */
 int client_h1_resume_tunnel(struct client *c, const char *p, size_t n, int fd);
-void handovers_end(struct clients *cs);              /* takes what predecessors sent so far, and no more */
+/* takes what predecessors sent so far, and no more */
+void handovers_end(struct clients *cs);
 void handovers_free(struct clients *cs);
 void client_close(struct client *c);
 void client_set_state(struct client *c, enum client_state st);
 uint64_t client_idle_ms(const struct client *c);
 bool client_trusted(const struct clients *cs, const union addr *a);
 void client_set_peer(struct client *c, const union addr *a);
-bool client_count_address(struct client *c);         /* false: its address has its fill of connections */
+/* false: its address has its fill of connections */
+bool client_count_address(struct client *c);
 
 #endif

@@ -1,4 +1,5 @@
-/* HTTP/1 towards clients: reading requests and their bodies, writing answers, keep-alive, pipelining, lingering close. */
+/* HTTP/1 towards clients: reading requests and their bodies, writing answers, keep-alive,
+ * pipelining, lingering close. */
 #include "worker/client/client.h"
 
 #include "base/clock.h"
@@ -13,9 +14,9 @@
 
 #define CLIENT_READ_HEAD  (16u * 1024u)
 #define CLIENT_READ_BODY  (128u * 1024u)
-#define CLIENT_BUDGET     8        /* reads in one go before others get their turn */
-#define CLIENT_LINGER_MS  5000u    /* how long the rest of a refused request is read and dropped */
-#define CLIENT_RATE_AFTER 20000u   /* ms before the least rate of a body counts */
+#define CLIENT_BUDGET     8      /* reads in one go before others get their turn */
+#define CLIENT_LINGER_MS  5000u  /* how long the rest of a refused request is read and dropped */
+#define CLIENT_RATE_AFTER 20000u /* ms before the least rate of a body counts */
 
 /* ---- deadlines ---- */
 
@@ -53,7 +54,9 @@ static void client_rearm(struct client *c)
     switch ((enum client_state)c->state) {
     case CLIENT_PROXY:
     case CLIENT_HEAD:
-        timer_set_at(w, &c->timer, (c->head_since_ms ? c->head_since_ms : c->born_ms) + c->peer.listen->conn.head_timeout);
+        timer_set_at(w, &c->timer,
+                     (c->head_since_ms ? c->head_since_ms : c->born_ms) +
+                         c->peer.listen->conn.head_timeout);
         return;
     case CLIENT_IDLE:
         timer_set_at(w, &c->timer, now + client_idle_ms(c));
@@ -98,8 +101,8 @@ static int client_keep(struct client *c, const char *p, size_t n)
 
 /* ---- closing ---- */
 
-/* FIN after the last byte, then what the client still sends is read and dropped for a while: closing at once would reset the
- * connection and with it destroy the answer (RFC 9112 9.6). */
+/* FIN after the last byte, then what the client still sends is read and dropped for a while:
+ * closing at once would reset the connection and with it destroy the answer (RFC 9112 9.6). */
 static void client_linger(struct client *c)
 {
     if (outq_left(&c->out)) {
@@ -181,9 +184,9 @@ static void client_decide_keep(struct client *c, const struct stream *s, struct 
     }
     const struct clients *cs = c->all;
     bool aged = clock_ms() - c->born_ms > c->peer.listen->conn.connection_age;
-    c->keep = !s->malformed && s->req.keep_alive && f->framing != HTTP_BODY_CLOSE && c->body_done && !c->eof &&
-              (!cs->draining || cs->handing) &&
-              c->requests < c->max_requests && !aged && c->peer.listen->conn.keepalive_timeout;
+    c->keep = !s->malformed && s->req.keep_alive && f->framing != HTTP_BODY_CLOSE && c->body_done &&
+              !c->eof && (!cs->draining || cs->handing) && c->requests < c->max_requests && !aged &&
+              c->peer.listen->conn.keepalive_timeout;
     f->close = !c->keep;
     f->keep_alive = c->keep && s->req.minor == 0;
 }
@@ -202,7 +205,8 @@ static int client_h1_send(struct stream *s, const struct stream_out *o)
             return -ERR_UP_HEAD_TOO_LARGE;
         v[k++] = (struct iovec){h.p, h.n};
     }
-    bool chunked = (o->fwd ? o->fwd->framing : s->fwd.framing) == HTTP_BODY_CHUNKED && s->state != STREAM_TUNNEL;
+    bool chunked = (o->fwd ? o->fwd->framing : s->fwd.framing) == HTTP_BODY_CHUNKED &&
+                   s->state != STREAM_TUNNEL;
     if (o->n) {
         if (chunked)
             v[k++] = (struct iovec){size, h1_chunk_head(size, o->n)};
@@ -216,7 +220,8 @@ static int client_h1_send(struct stream *s, const struct stream_out *o)
             at = 2;
         }
         if (o->end) {
-            size_t last = client_last_chunk(tail + at, LOOP_SCRATCH - h.n - at, o->trailer, o->ntrailer);
+            size_t last =
+                client_last_chunk(tail + at, LOOP_SCRATCH - h.n - at, o->trailer, o->ntrailer);
             at += last ? last : client_last_chunk(tail + at, LOOP_SCRATCH - h.n - at, NULL, 0);
         }
         if (at)
@@ -266,7 +271,8 @@ static void client_h1_want_body(struct stream *s)
     if (c->body)
         c->body->since_ms = clock_ms();
     client_rearm(c);
-    /* In the next turn: what lies in `in` and in the socket needs the scratch buffer, which may be in use right now. */
+    /* In the next turn: what lies in `in` and in the socket needs the scratch buffer, which may be
+     * in use right now. */
     if (c->in_n || (c->link.io.ready & IO_READ))
         io_again(c->all->loop, &c->link.io);
     else
@@ -305,17 +311,20 @@ const struct stream_client client_h1_ops = {
 
 /* ---- request bodies ---- */
 
-/* Only the time in which we were ready to read counts: what the server's side takes is not the client's fault. */
+/* Only the time in which we were ready to read counts: what the server's side takes is not the
+ * client's fault. */
 static bool client_too_slow(struct client *c)
 {
     const struct conf_scope_keys *k = client_scope(c);
     struct client_body *b = c->body;
     b->took_ms += clock_ms() - b->since_ms;
     b->since_ms = clock_ms();
-    return k && k->body_min_rate && b->took_ms > CLIENT_RATE_AFTER && b->got * 1000 / b->took_ms < k->body_min_rate;
+    return k && k->body_min_rate && b->took_ms > CLIENT_RATE_AFTER &&
+           b->got * 1000 / b->took_ms < k->body_min_rate;
 }
 
-/* Gives p[0..n) to the exchange as far as it is body. Returns the bytes used, or negative when the exchange is over. */
+/* Gives p[0..n) to the exchange as far as it is body. Returns the bytes used, or negative when the
+ * exchange is over. */
 static ptrdiff_t client_feed(struct client *c, char *p, size_t n)
 {
     struct client_body *b = c->body;
@@ -401,7 +410,8 @@ static void client_read_tunnel(struct client *c)
 {
     struct loop *l = c->all->loop;
     int budget = CLIENT_BUDGET;
-    if (c->eof && (c->link.io.ready & IO_ERR)) { /* it had only finished sending; now it is gone altogether */
+    if (c->eof &&
+        (c->link.io.ready & IO_ERR)) { /* it had only finished sending; now it is gone altogether */
         stream_client_failed(c->stream, ERR_CLIENT_CLOSED);
         return;
     }
@@ -490,7 +500,8 @@ static void client_request(struct client *c, const char *p, size_t n, const stru
     struct slice head = arena_dup(&s->arena, slice_of(p, n));
     int e = head.p ? h1_parse_request(head.p, n, lim, field, &s->req) : -ERR_NOMEM;
     if (e == 0) {
-        struct http_field *own = arena_alloc(&s->arena, sizeof *own * (s->req.nfield ? s->req.nfield : 1));
+        struct http_field *own =
+            arena_alloc(&s->arena, sizeof *own * (s->req.nfield ? s->req.nfield : 1));
         if (own)
             memcpy(own, field, sizeof *own * s->req.nfield);
         else
@@ -643,7 +654,8 @@ static void client_read_head(struct client *c)
 {
     struct loop *l = c->all->loop;
     int budget = CLIENT_BUDGET;
-    while ((c->state == CLIENT_IDLE || c->state == CLIENT_HEAD || c->state == CLIENT_PROXY) && !c->stream) {
+    while ((c->state == CLIENT_IDLE || c->state == CLIENT_HEAD || c->state == CLIENT_PROXY) &&
+           !c->stream) {
         char *p = l->scratch;
         size_t n = c->in_n;
         if (n)
@@ -813,7 +825,8 @@ void client_h1_timer(struct timer *t)
             break;
         if (!client_backed_up(c) && !client_wanted(c))
             return; /* left over from a phase that has ended */
-        stream_client_failed(c->stream, client_backed_up(c) ? ERR_CLIENT_WRITE_TIME : ERR_CLIENT_BODY_TIME);
+        stream_client_failed(c->stream,
+                             client_backed_up(c) ? ERR_CLIENT_WRITE_TIME : ERR_CLIENT_BODY_TIME);
         return;
     case CLIENT_HEAD:
         /* Nothing at all came: there is nobody to answer. */

@@ -24,14 +24,15 @@ struct handover_client {
     uint16_t name_len;
     uint64_t age_ms;
     union addr peer;
-    char name[HANDOVER_NAME];      /* of the listener */
+    char name[HANDOVER_NAME]; /* of the listener */
 };
 
 static struct msg handover_msg;
 
 static void handover_forget(struct client *c)
 {
-    /* The successor holds the same socket: closing ours does not end it, but it would stay in our epoll set. */
+    /* The successor holds the same socket: closing ours does not end it, but it would stay in our
+     * epoll set. */
     io_remove(c->all->loop, &c->link.io);
     client_close(c);
 }
@@ -52,7 +53,8 @@ static bool handover_describe(const struct client *c, struct handover_client *d)
     return true;
 }
 
-/* 0 given away; 1 this one stays here; -ERR_AGAIN try later; other errors: the successor is gone. */
+/* 0 given away; 1 this one stays here; -ERR_AGAIN try later; other errors: the successor is gone.
+ */
 static int handover_idle(struct handover *h, struct client *c)
 {
     struct handover_client d;
@@ -141,7 +143,8 @@ int handover_open(struct handover *h, struct clients *cs, int fd)
 
 /* ---- the successor ---- */
 
-/* Does the listener still have an address of that port? Where the PROXY protocol is spoken, the port is not ours. */
+/* Does the listener still have an address of that port? Where the PROXY protocol is spoken, the
+ * port is not ours. */
 static bool handover_port(const struct conf_listen *l, uint16_t port)
 {
     if (l->k.proxy_protocol.mode != CONF_PROXYP_OFF)
@@ -152,10 +155,12 @@ static bool handover_port(const struct conf_listen *l, uint16_t port)
     return false;
 }
 
-static const struct conf_listen *handover_listener(const struct clients *cs, struct slice name, uint16_t port)
+static const struct conf_listen *handover_listener(const struct clients *cs, struct slice name,
+                                                   uint16_t port)
 {
     for (size_t i = 0; i < cs->config->nlisten; i++)
-        if (slice_eq(cs->config->listen[i]->name, name) && handover_port(cs->config->listen[i], port))
+        if (slice_eq(cs->config->listen[i]->name, name) &&
+            handover_port(cs->config->listen[i], port))
             return cs->config->listen[i];
     return NULL;
 }
@@ -169,7 +174,8 @@ static int handover_take(struct clients *cs, const struct msg *m)
     memcpy(&d, m->payload, sizeof d);
     if (d.size != sizeof d || d.name_len > HANDOVER_NAME)
         return -ERR_PROTO;
-    const struct conf_listen *l = handover_listener(cs, slice_of(d.name, d.name_len), d.listen_port);
+    const struct conf_listen *l =
+        handover_listener(cs, slice_of(d.name, d.name_len), d.listen_port);
     if (!l && tunnel)
         l = cs->config->listen[0];
     if (!l)
@@ -183,7 +189,8 @@ static int handover_take(struct clients *cs, const struct msg *m)
         client_h1_resume(c);
         return 0;
     }
-    int e = client_h1_resume_tunnel(c, (const char *)m->payload + sizeof d, m->len - sizeof d, m->fds[1]);
+    int e = client_h1_resume_tunnel(c, (const char *)m->payload + sizeof d, m->len - sizeof d,
+                                    m->fds[1]);
     if (e < 0) {
         client_close(c);
         close(m->fds[1]);
@@ -204,7 +211,8 @@ static void handover_on_readable(struct io *io)
         if (e < 0) {
             io_remove(h->all->loop, io);
             close(io->fd);
-            io->fd = -1; /* the few bytes stay until the process ends: a stale event may still point here */
+            io->fd = -1; /* the few bytes stay until the process ends: a stale event may still point
+                            here */
             return;
         }
         e = handover_take(h->all, &handover_msg);

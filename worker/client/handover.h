@@ -1,17 +1,18 @@
-/* Connections handed from a draining worker to its successor: idle kept ones and quiet tunnels change process with nothing lost,
- * so that neither holds an old generation alive nor notices the reload. Requests in progress are finished where they are. */
+/* Connections handed from a draining worker to its successor: idle kept ones and quiet tunnels
+ * change process with nothing lost, so that neither holds an old generation alive nor notices the
+ * reload. Requests in progress are finished where they are. */
 #ifndef WORKER_CLIENT_HANDOVER_H
 #define WORKER_CLIENT_HANDOVER_H
 
 #include "worker/client/client.h"
 
 struct handover {
-    struct io io;              /* SOCK_SEQPACKET to the successor; fd -1 = none */
+    struct io io; /* SOCK_SEQPACKET to the successor; fd -1 = none */
     struct clients *all;
-    bool full;                 /* the successor is slow: go on when writable */
+    bool full; /* the successor is slow: go on when writable */
 };
 struct handover_in {
-    struct io io;              /* from a predecessor */
+    struct io io; /* from a predecessor */
     struct clients *all;
     struct handover_in *next;
 };

@@ -19,7 +19,8 @@ static ssize_t plain_recv(struct link *k, char *p, size_t n)
         k->io.ready &= (uint8_t)~IO_READ;
         return errno == EAGAIN ? -ERR_AGAIN : -ERR_SYS;
     }
-    /* A short read means that the queue is empty (epoll(7)); after a hang-up the end has still to be read. */
+    /* A short read means that the queue is empty (epoll(7)); after a hang-up the end has still to
+     * be read. */
     if ((size_t)r < n && !(k->io.ready & IO_HUP))
         k->io.ready &= (uint8_t)~IO_READ;
     return r;
@@ -53,8 +54,11 @@ static void plain_close(struct loop *l, struct link *k)
     io_close(l, &k->io);
 }
 
-const struct link_ops link_plain = {
-    .recv = plain_recv, .writev = plain_writev, .shutdown = plain_shutdown, .close = plain_close, .splice = true};
+const struct link_ops link_plain = {.recv = plain_recv,
+                                    .writev = plain_writev,
+                                    .shutdown = plain_shutdown,
+                                    .close = plain_close,
+                                    .splice = true};
 
 static bool outq_reserve(struct outq *q, size_t more)
 {

@@ -1,5 +1,5 @@
-/* A link carries bytes: plain TCP or unix here, TLS and others behind the same calls. It keeps the edge-triggered readiness
- * flags of its io true to what the kernel said last. */
+/* A link carries bytes: plain TCP or unix here, TLS and others behind the same calls. It keeps the
+ * edge-triggered readiness flags of its io true to what the kernel said last. */
 #ifndef WORKER_IO_LINK_H
 #define WORKER_IO_LINK_H
 
@@ -16,7 +16,8 @@ struct link_ops {
     ssize_t (*writev)(struct link *k, const struct iovec *iov, int n);
     int (*shutdown)(struct link *k);               /* no more writes */
     void (*close)(struct loop *l, struct link *k); /* also io_close() */
-    bool splice;                                   /* the fd's bytes are the bytes: splice(2) may be used on it */
+    /* the fd's bytes are the bytes: splice(2) may be used on it */
+    bool splice;
 };
 struct link {
     struct io io;
@@ -40,15 +41,17 @@ struct outq {
 };
 /* Appends what is behind the first `skip` bytes of iov. -ERR_NOMEM. */
 int outq_add(struct outq *q, const struct iovec *iov, int n, size_t skip);
-/* Writes as much as the link takes; frees the memory when empty. Bytes written (0 possible), -ERR_SYS. */
+/* Writes as much as the link takes; frees the memory when empty. Bytes written (0 possible),
+ * -ERR_SYS. */
 ssize_t outq_flush(struct outq *q, struct link *k);
 void outq_free(struct outq *q);
 static inline size_t outq_left(const struct outq *q)
 {
     return q->n - q->off;
 }
-/* Writes iov behind what is queued; queues the rest. 0 everything went, 1 something is queued, -ERR_SYS, -ERR_NOMEM.
- * *ret_written (may be NULL) grows by the bytes the kernel took. */
-int link_send(struct link *k, struct outq *q, const struct iovec *iov, int n, uint64_t *ret_written);
+/* Writes iov behind what is queued; queues the rest. 0 everything went, 1 something is queued,
+ * -ERR_SYS, -ERR_NOMEM. *ret_written (may be NULL) grows by the bytes the kernel took. */
+int link_send(struct link *k, struct outq *q, const struct iovec *iov, int n,
+              uint64_t *ret_written);
 
 #endif

@@ -1,5 +1,6 @@
-/* The event loop of a worker: one epoll, edge-triggered connections registered once, timers, work left for the next turn, and
- * objects that are freed when the turn is over, so that an event of this turn can never meet a reused object. */
+/* The event loop of a worker: one epoll, edge-triggered connections registered once, timers, work
+ * left for the next turn, and objects that are freed when the turn is over, so that an event of
+ * this turn can never meet a reused object. */
 #ifndef WORKER_IO_LOOP_H
 #define WORKER_IO_LOOP_H
 
@@ -22,20 +23,21 @@ struct io {
     struct list again;
 };
 
-/* The largest head that can be configured (256 KiB), kept from earlier reads, and a read behind it. */
+/* The largest head that can be configured (256 KiB), kept from earlier reads, and a read behind it.
+ */
 #define LOOP_SCRATCH (512u * 1024u)
 struct loop {
     int ep;
     bool stop;
     struct timers timers;
-    struct list again;     /* struct io.again: called in the next turn without waiting */
-    struct list dead;      /* struct loop_corpse */
+    struct list again;          /* struct io.again: called in the next turn without waiting */
+    struct list dead;           /* struct loop_corpse */
     void (*on_turn)(void *arg); /* end of each turn */
     void *arg;
     uint64_t turns;
-    char *scratch;         /* LOOP_SCRATCH bytes, valid during one handler: reads land here first */
-    char *scratch_head;    /* LOOP_SCRATCH bytes: heads being written */
-    uint32_t closes;       /* descriptors closed in this turn: room for accepting again */
+    char *scratch;      /* LOOP_SCRATCH bytes, valid during one handler: reads land here first */
+    char *scratch_head; /* LOOP_SCRATCH bytes: heads being written */
+    uint32_t closes;    /* descriptors closed in this turn: room for accepting again */
 };
 /* Overlays a part of a dead object that stale events do not read (its timer, once stopped). */
 struct loop_corpse {
@@ -51,7 +53,8 @@ int loop_run(struct loop *l);
 
 /* Both directions, edge-triggered; once in a connection's life. 0 or -ERR_SYS. */
 int io_add(struct loop *l, struct io *io);
-/* Level-triggered, input only: listeners, channels. exclusive: EPOLLEXCLUSIVE, for sockets shared by workers. */
+/* Level-triggered, input only: listeners, channels. exclusive: EPOLLEXCLUSIVE, for sockets shared
+ * by workers. */
 int io_add_level(struct loop *l, struct io *io, bool exclusive);
 void io_remove(struct loop *l, struct io *io);
 /* Calls the handler again in the next turn: a budget ran out, there is more to do. */

@@ -91,7 +91,8 @@ ssize_t pipe_drain(struct pipe *p, struct link *to, bool more)
 {
     ssize_t r;
     do
-        r = splice(p->fd[0], NULL, to->io.fd, NULL, p->used, SPLICE_F_NONBLOCK | SPLICE_F_MOVE | (more ? SPLICE_F_MORE : 0u));
+        r = splice(p->fd[0], NULL, to->io.fd, NULL, p->used,
+                   SPLICE_F_NONBLOCK | SPLICE_F_MOVE | (more ? SPLICE_F_MORE : 0u));
     while (r < 0 && errno == EINTR);
     if (r < 0) {
         to->io.ready &= (uint8_t)~IO_WRITE;

@@ -1,11 +1,13 @@
-/* Pipes for splice(2): bytes move from socket to socket inside the kernel. A few are kept for reuse. */
+/* Pipes for splice(2): bytes move from socket to socket inside the kernel. A few are kept for
+ * reuse. */
 #ifndef WORKER_IO_PIPE_H
 #define WORKER_IO_PIPE_H
 
 #include "worker/io/link.h"
 
-#define PIPE_SIZE  (1024u * 1024u)
-#define PIPE_LEAST (256u * 1024u)  /* a smaller one (the user's share of pipe memory is used up) is worse than copying */
+#define PIPE_SIZE (1024u * 1024u)
+/* a smaller one (the user's share of pipe memory is used up) is worse than copying */
+#define PIPE_LEAST (256u * 1024u)
 #define PIPES_KEPT 32u
 
 struct pipe {
@@ -25,7 +27,8 @@ void pipes_fini(struct pipes *ps);
 /* NULL when the system has none to give: copy instead. */
 struct pipe *pipe_get(struct pipes *ps);
 void pipe_put(struct pipes *ps, struct pipe *p); /* one that still holds bytes is closed */
-/* Both links must have ops->splice. Bytes moved, 0 end of the source, -ERR_AGAIN, -ERR_SYS; readiness flags are kept true. */
+/* Both links must have ops->splice. Bytes moved, 0 end of the source, -ERR_AGAIN, -ERR_SYS;
+ * readiness flags are kept true. */
 ssize_t pipe_fill(struct pipe *p, struct link *from, uint64_t most);
 ssize_t pipe_drain(struct pipe *p, struct link *to, bool more);
 

@@ -4,13 +4,13 @@
 
 #include "base/addr.h"
 
-/* Begins a connection, non-blocking, CLOEXEC, TCP_NODELAY. The fd; *ret_done says whether it is connected already (unix sockets).
- * -ERR_FD_LIMIT, -ERR_CONNECT_REFUSED, -ERR_CONNECT_FAILED. */
+/* Begins a connection, non-blocking, CLOEXEC, TCP_NODELAY. The fd; *ret_done says whether it is
+ * connected already (unix sockets). -ERR_FD_LIMIT, -ERR_CONNECT_REFUSED, -ERR_CONNECT_FAILED. */
 int sock_connect(const struct addr_any *to, bool *ret_done);
 /* After writability: 0 when connected, else -ERR_CONNECT_REFUSED or -ERR_CONNECT_FAILED. */
 int sock_connect_result(int fd);
-/* One connection: fd, CLOEXEC and non-blocking; -ERR_AGAIN none waiting, -ERR_FD_LIMIT, -ERR_SYS (try the next one).
- * *ret_peer: family AF_UNIX for unix peers. */
+/* One connection: fd, CLOEXEC and non-blocking; -ERR_AGAIN none waiting, -ERR_FD_LIMIT, -ERR_SYS
+ * (try the next one). *ret_peer: family AF_UNIX for unix peers. */
 int sock_accept(int listener, union addr *ret_peer);
 /* Has the peer of an idle connection closed it or sent something? One recv(MSG_PEEK). */
 bool sock_idle_alive(int fd);

@@ -19,7 +19,8 @@ void timer_init(struct timer *t, void (*fire)(struct timer *t))
     t->fire = fire;
 }
 
-/* The tick in which a timer is looked at: the first one that begins at or after its deadline, one turn of the wheel ahead at most. */
+/* The tick in which a timer is looked at: the first one that begins at or after its deadline, one
+ * turn of the wheel ahead at most. */
 static uint64_t timer_tick(const struct timers *w, uint64_t deadline)
 {
     uint64_t tick = (deadline + TIMER_SLOT_MS - 1) / TIMER_SLOT_MS;
@@ -42,7 +43,8 @@ void timer_set_at(struct timers *w, struct timer *t, uint64_t deadline_ms)
     uint64_t before = t->deadline;
     t->deadline = deadline_ms;
     if (list_linked(&t->link)) {
-        /* A linked timer whose deadline is known and not later than the new one is found in time anyway. */
+        /* A linked timer whose deadline is known and not later than the new one is found in time
+         * anyway. */
         if (before != TIMER_NEVER && deadline_ms >= before)
             return;
         list_remove(&t->link);
@@ -63,7 +65,8 @@ static void timers_run_slot(struct timers *w, unsigned slot, uint64_t now_ms)
     w->used[slot / 64] &= ~(UINT64_C(1) << (slot % 64));
     if (list_empty(head))
         return;
-    /* Moved aside first: a timer that is put back, or set by a callback, must not be met again in this pass. */
+    /* Moved aside first: a timer that is put back, or set by a callback, must not be met again in
+     * this pass. */
     due.next = head->next;
     due.prev = head->prev;
     due.next->prev = &due;
@@ -87,7 +90,8 @@ void timers_run(struct timers *w, uint64_t now_ms)
 {
     uint64_t to = now_ms / TIMER_SLOT_MS;
     if (to > w->tick + TIMER_SLOTS)
-        w->tick = to - TIMER_SLOTS; /* the process stood still for longer than the wheel: each slot once is enough */
+        w->tick = to - TIMER_SLOTS; /* the process stood still for longer than the wheel: each slot
+                                       once is enough */
     while (w->tick < to) {
         w->tick++;
         timers_run_slot(w, (unsigned)(w->tick & TIMER_MASK), now_ms);

@@ -1,5 +1,6 @@
-/* Timers: a hashed wheel of 16 ms slots with lazy re-arming. Arming, moving later and cancelling are O(1); a timer that was
- * moved to a later time stays where it is and is looked at again when its slot comes up. */
+/* Timers: a hashed wheel of 16 ms slots with lazy re-arming. Arming, moving later and cancelling
+ * are O(1); a timer that was moved to a later time stays where it is and is looked at again when
+ * its slot comes up. */
 #ifndef WORKER_IO_TIMER_H
 #define WORKER_IO_TIMER_H
 

@@ -24,7 +24,8 @@ static void fetch_retrying(struct stream *s, int n)
         return;
     s->retry_counted = n > 0;
     _Atomic uint32_t *a = &fetch_server(s)->row->retrying;
-    atomic_store_explicit(a, atomic_load_explicit(a, memory_order_relaxed) + (uint32_t)n, memory_order_relaxed);
+    atomic_store_explicit(a, atomic_load_explicit(a, memory_order_relaxed) + (uint32_t)n,
+                          memory_order_relaxed);
     gauge_add(s->env->gau, GAU_RETRYING, n);
 }
 
@@ -75,7 +76,8 @@ static int fetch_build_head(struct stream *s)
     const struct conf_scope_keys *k = s->scope;
     struct head_out o = {.p = s->env->loop->scratch_head, .cap = LOOP_SCRATCH};
     struct forward_request f = {.client_ip = s->peer->ip,
-                                .real_ip = s->client_ip.p == s->peer->ip.p ? SLICE_NONE : s->client_ip,
+                                .real_ip =
+                                    s->client_ip.p == s->peer->ip.p ? SLICE_NONE : s->client_ip,
                                 .scheme = s->peer->scheme,
                                 .listen_port = s->peer->listen_port,
                                 .trusted = s->peer->trusted,
@@ -106,7 +108,10 @@ static bool fetch_retry_class(const struct stream *s, int err, unsigned status)
     uint32_t on = s->scope->retry.on;
     bool idempotent = http_method_idempotent(s->req.method);
     if (status) {
-        uint32_t bit = status == 502 ? CONF_RETRY_502 : status == 503 ? CONF_RETRY_503 : status == 504 ? CONF_RETRY_504 : 0;
+        uint32_t bit = status == 502   ? CONF_RETRY_502
+                       : status == 503 ? CONF_RETRY_503
+                       : status == 504 ? CONF_RETRY_504
+                                       : 0;
         return (on & bit) && idempotent;
     }
     switch (err_retry(err)) {
@@ -122,7 +127,8 @@ static bool fetch_retry_class(const struct stream *s, int err, unsigned status)
 
 static bool fetch_may_retry(struct stream *s, int err, unsigned status)
 {
-    if (s->status || s->no_replay || s->tries > s->scope->retry.tries || !fetch_retry_class(s, err, status))
+    if (s->status || s->no_replay || s->tries > s->scope->retry.tries ||
+        !fetch_retry_class(s, err, status))
         return false;
     if (balance_retry_allowed(&s->upstream->balance))
         return true;
@@ -169,8 +175,9 @@ static void fetch_failed(struct stream *s, int err, unsigned status)
         return;
     }
     if (err && err_source(err) == ERR_SRC_UPSTREAM && err != ERR_REUSED_CLOSED)
-        LOG_INFO("upstream_failed", "upstream %.*s server %.*s: %s; request %.*s%s", SLICE_ARG(s->upstream->conf->name),
-                 SLICE_ARG(fetch_server(s)->conf->name), err_reason(err), SLICE_ARG(s->request_id), retry ? "; trying again" : "");
+        LOG_INFO("upstream_failed", "upstream %.*s server %.*s: %s; request %.*s%s",
+                 SLICE_ARG(s->upstream->conf->name), SLICE_ARG(fetch_server(s)->conf->name),
+                 err_reason(err), SLICE_ARG(s->request_id), retry ? "; trying again" : "");
     if (retry)
         fetch_again(s, err);
     else
@@ -183,7 +190,8 @@ static void fetch_note_tried(struct stream *s)
     if (s->tries == 1)
         s->tried_text = name;
     else
-        s->tried_text = arena_printf(&s->arena, "%.*s, %.*s", SLICE_ARG(s->tried_text), SLICE_ARG(name));
+        s->tried_text =
+            arena_printf(&s->arena, "%.*s, %.*s", SLICE_ARG(s->tried_text), SLICE_ARG(name));
 }
 
 /* The connection takes body bytes: those of an earlier try first. */
@@ -264,7 +272,8 @@ static void fetch_queue(struct stream *s)
     }
     if (!again) {
         s->queued_at_us = clock_us();
-        timer_set_at(&s->env->loop->timers, &s->timer, clock_ms() + s->upstream->conf->k.queue_timeout);
+        timer_set_at(&s->env->loop->timers, &s->timer,
+                     clock_ms() + s->upstream->conf->k.queue_timeout);
     }
     stream_set_state(s, STREAM_QUEUED);
 }
@@ -369,12 +378,14 @@ static int fetch_tunnel_in(struct stream *s, const char *p, size_t n, bool end)
     return e;
 }
 
-int stream_body(struct stream *s, const char *p, size_t n, bool end, const struct http_field *trailer, size_t ntrailer)
+int stream_body(struct stream *s, const char *p, size_t n, bool end,
+                const struct http_field *trailer, size_t ntrailer)
 {
     if (s->state == STREAM_DONE)
         return -ERR_EOF;
     if (!s->want_body || !s->conn) {
-        /* Nobody is there to take them, and the client's side was told so: dropping them would falsify the request. */
+        /* Nobody is there to take them, and the client's side was told so: dropping them would
+         * falsify the request. */
         DEBUG_MUST(s->want_body && s->conn);
         stream_client_failed(s, ERR_INTERNAL);
         return -ERR_INTERNAL;
@@ -439,7 +450,8 @@ static int fetch_on_interim(void *user, const struct http_response *r)
     struct stream *s = user;
     if (s->req.minor == 0 || (r->status == 100 && !s->req.expect_continue))
         return 0;
-    struct forward_response f = {.status = r->status, .via = s->scope->via, .framing = HTTP_BODY_NONE};
+    struct forward_response f = {
+        .status = r->status, .via = s->scope->via, .framing = HTTP_BODY_NONE};
     struct stream_out o = {.resp = r, .fwd = &f};
     counter_add(s->env->ctr, CTR_RESP_1XX, 1);
     return s->client_ops->send(s, &o) < 0 ? fetch_client_gone(s) : 0;
@@ -455,14 +467,16 @@ static enum http_framing fetch_client_framing(const struct stream *s, const stru
 static int fetch_on_head(void *user, const struct http_response *r)
 {
     struct stream *s = user;
-    /* Not asked for, or before the request was complete: what follows would be taken for the tunnel's (RFC 9110 7.8). */
+    /* Not asked for, or before the request was complete: what follows would be taken for the
+     * tunnel's (RFC 9110 7.8). */
     if (r->status == 101 && (!s->upgrade || (s->req.framing != HTTP_BODY_NONE && !s->body_end))) {
         up_abort(s->conn);
         s->conn = NULL;
         fetch_failed(s, ERR_UP_BAD_HEAD, 0);
         return -ERR_EOF;
     }
-    if (r->status >= 502 && r->status <= 504 && fetch_server_left(s) && fetch_may_retry(s, 0, r->status)) {
+    if (r->status >= 502 && r->status <= 504 && fetch_server_left(s) &&
+        fetch_may_retry(s, 0, r->status)) {
         up_abort(s->conn);
         s->conn = NULL;
         fetch_leave(s, 0, r->status);
@@ -470,7 +484,9 @@ static int fetch_on_head(void *user, const struct http_response *r)
         return -ERR_EOF;
     }
     s->connect_us = s->conn->connected_us - s->conn->began_us;
-    s->first_us = s->conn->sent_us && s->conn->first_us > s->conn->sent_us ? s->conn->first_us - s->conn->sent_us : 0;
+    s->first_us = s->conn->sent_us && s->conn->first_us > s->conn->sent_us
+                      ? s->conn->first_us - s->conn->sent_us
+                      : 0;
     s->resp = *r;
     s->have_resp = true;
     s->kept = false;
@@ -481,7 +497,8 @@ static int fetch_on_head(void *user, const struct http_response *r)
                                        .framing = fetch_client_framing(s, r),
                                        .content_length = r->content_length,
                                        .upgrade = r->status == 101 || r->status == 426};
-    s->fwd.write_length = r->has_length && s->fwd.framing != HTTP_BODY_CHUNKED && s->fwd.framing != HTTP_BODY_CLOSE;
+    s->fwd.write_length =
+        r->has_length && s->fwd.framing != HTTP_BODY_CHUNKED && s->fwd.framing != HTTP_BODY_CLOSE;
     s->status = (uint16_t)r->status;
     buf_fini(&s->replay);
     return 0;
@@ -554,14 +571,16 @@ static int fetch_tunnel_begin(struct stream *s)
 /* A long body between two plain connections needs no copy: the rest goes through a pipe. */
 static void fetch_try_pipe(struct stream *s)
 {
-    if (s->pipe || s->fwd.framing != HTTP_BODY_LENGTH || !up_spliceable(s->conn) || !s->client_ops->can_pipe(s))
+    if (s->pipe || s->fwd.framing != HTTP_BODY_LENGTH || !up_spliceable(s->conn) ||
+        !s->client_ops->can_pipe(s))
         return;
     s->pipe = pipe_get(&s->env->pipes);
     if (s->pipe)
         (void)up_splice(s->conn, s->pipe);
 }
 
-static int fetch_on_data(void *user, const char *p, size_t n, bool end, const struct http_field *trailer, size_t ntrailer)
+static int fetch_on_data(void *user, const char *p, size_t n, bool end,
+                         const struct http_field *trailer, size_t ntrailer)
 {
     struct stream *s = user;
     if (s->status == 101) {
@@ -632,7 +651,8 @@ int fetch_adopt(struct stream *s, int fd)
     s->conn = up_adopt(fetch_server(s), fd);
     if (!s->conn)
         return -ERR_SYS;
-    s->timeouts = (struct up_timeouts){.read = k->read_timeout, .send = k->send_timeout, .tunnel = k->tunnel_timeout};
+    s->timeouts = (struct up_timeouts){
+        .read = k->read_timeout, .send = k->send_timeout, .tunnel = k->tunnel_timeout};
     s->upgrade = true;
     s->resp = (struct http_response){.status = s->status, .minor = 1};
     s->fwd = (struct forward_response){.status = s->status, .upgrade = true};

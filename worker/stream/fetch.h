@@ -5,7 +5,8 @@
 #include "worker/stream/stream.h"
 
 void fetch_begin(struct stream *s);
-/* Gives up whatever the exchange holds of its upstream. err is the client's or our own fault, never the server's. */
+/* Gives up whatever the exchange holds of its upstream. err is the client's or our own fault, never
+ * the server's. */
 void fetch_cancel(struct stream *s, int err);
 /* A tunnel from another worker: fd is the server's side, ours on success. */
 int fetch_adopt(struct stream *s, int fd);

@@ -1,4 +1,5 @@
-/* The life of an exchange: begin, route, own answers, the end; see stream.h. The attempt at servers is fetch.c. */
+/* The life of an exchange: begin, route, own answers, the end; see stream.h. The attempt at servers
+ * is fetch.c. */
 #include "worker/stream/stream.h"
 
 #include "base/clock.h"
@@ -47,8 +48,8 @@ void stream_env_fini(struct stream_env *e)
     e->series = NULL;
 }
 
-struct stream *stream_new(struct stream_env *e, const struct stream_client *ops, void *client, const struct stream_peer *peer,
-                          uint32_t nth)
+struct stream *stream_new(struct stream_env *e, const struct stream_client *ops, void *client,
+                          const struct stream_peer *peer, uint32_t nth)
 {
     struct stream *s = pool_get_raw(&e->pool);
     if (!s) {
@@ -115,7 +116,8 @@ const struct http_field *stream_field(const struct http_request *r, enum http_fi
     return NULL;
 }
 
-/* An id that others made is kept only when it cannot harm a log: 1 to 128 visible characters without quotes. */
+/* An id that others made is kept only when it cannot harm a log: 1 to 128 visible characters
+ * without quotes. */
 static bool stream_id_fit(struct slice v)
 {
     if (!v.n || v.n > 128)
@@ -131,7 +133,8 @@ static void stream_identify(struct stream *s)
     enum conf_reqid mode = s->scope ? s->scope->request_id : CONF_REQID_TRUSTED;
     if (mode == CONF_REQID_OFF)
         return;
-    if (!s->malformed && (mode == CONF_REQID_KEEP || (mode == CONF_REQID_TRUSTED && s->peer->trusted))) {
+    if (!s->malformed &&
+        (mode == CONF_REQID_KEEP || (mode == CONF_REQID_TRUSTED && s->peer->trusted))) {
         const struct http_field *f = stream_field(&s->req, FIELD_X_REQUEST_ID);
         if (f && stream_id_fit(f->value)) {
             s->request_id = f->value;
@@ -158,10 +161,12 @@ static void stream_count(struct stream *s)
 {
     struct series_row *r = stream_series(s);
     unsigned class = s->status / 100;
-    _Atomic uint64_t *a[] = {&r->requests, &r->status[class < 6 ? class : 0], &r->bytes_in, &r->bytes_out};
+    _Atomic uint64_t *a[] = {&r->requests, &r->status[class < 6 ? class : 0], &r->bytes_in,
+                             &r->bytes_out};
     const uint64_t n[] = {1, 1, s->bytes_in, s->bytes_out};
     for (int i = 0; i < 4; i++)
-        atomic_store_explicit(a[i], atomic_load_explicit(a[i], memory_order_relaxed) + n[i], memory_order_relaxed);
+        atomic_store_explicit(a[i], atomic_load_explicit(a[i], memory_order_relaxed) + n[i],
+                              memory_order_relaxed);
     hist_add(&r->total, s->end_us);
     if (s->malformed || (s->reason && !s->tries && err_source(s->reason) == ERR_SRC_CLIENT))
         counter_add(s->env->ctr, CTR_BAD_REQUESTS, 1);
@@ -203,23 +208,26 @@ void stream_kill(struct stream *s, int err)
 
 /* ---- own answers ---- */
 
-static bool stream_add_field(struct stream *s, struct http_response *r, struct slice name, struct slice value, size_t max)
+static bool stream_add_field(struct stream *s, struct http_response *r, struct slice name,
+                             struct slice value, size_t max)
 {
     if (r->nfield >= max || !value.p)
         return false;
-    r->field[r->nfield++] = (struct http_field){.name = name, .value = value, .id = http_field_id_of(name)};
+    r->field[r->nfield++] =
+        (struct http_field){.name = name, .value = value, .id = http_field_id_of(name)};
     (void)s;
     return true;
 }
 
 /* Sends a complete answer of our own. location and allow may be empty. */
-static void stream_synth(struct stream *s, unsigned status, struct slice type, struct slice body, struct slice location,
-                         struct slice allow)
+static void stream_synth(struct stream *s, unsigned status, struct slice type, struct slice body,
+                         struct slice location, struct slice allow)
 {
     enum { MAX = 8 };
     struct http_response *r = &s->resp;
     bool bodiless = status == 204 || status == 304;
-    *r = (struct http_response){.status = status, .reason = http_status_text(status), .minor = 1, .has_length = true};
+    *r = (struct http_response){
+        .status = status, .reason = http_status_text(status), .minor = 1, .has_length = true};
     r->field = ARENA_ARRAY(&s->arena, struct http_field, MAX);
     if (!r->field) {
         stream_over(s, true);
@@ -248,7 +256,8 @@ static void stream_synth(struct stream *s, unsigned status, struct slice type, s
     bool no_body = bodiless || (!s->malformed && s->req.method == HTTP_HEAD);
     if (no_body)
         s->fwd.framing = HTTP_BODY_NONE;
-    struct stream_out o = {.resp = r, .fwd = &s->fwd, .data = body.p, .n = no_body ? 0 : body.n, .end = true};
+    struct stream_out o = {
+        .resp = r, .fwd = &s->fwd, .data = body.p, .n = no_body ? 0 : body.n, .end = true};
     s->body_out = o.n;
     s->answer_end = true;
     s->want_body = false;
@@ -269,7 +278,8 @@ void stream_error(struct stream *s, int err)
         return;
     }
     struct slice type = SLICE_NONE, body = SLICE_NONE;
-    if (synth_error(&s->arena, s->scope, (unsigned)status, s->reason, s->request_id, false, &type, &body) < 0) {
+    if (synth_error(&s->arena, s->scope, (unsigned)status, s->reason, s->request_id, false, &type,
+                    &body) < 0) {
         stream_over(s, true);
         return;
     }
@@ -294,7 +304,8 @@ static void stream_metrics(struct stream *s)
         stream_error(s, ERR_NOMEM);
         return;
     }
-    stream_synth(s, 200, SLICE("text/plain; version=0.0.4; charset=utf-8"), buf_slice(&b), SLICE_NONE, SLICE_NONE);
+    stream_synth(s, 200, SLICE("text/plain; version=0.0.4; charset=utf-8"), buf_slice(&b),
+                 SLICE_NONE, SLICE_NONE);
     buf_fini(&b); /* what the kernel did not take was copied */
 }
 
@@ -313,7 +324,8 @@ static int stream_route(struct stream *s, struct slice *ret_allow)
 {
     char host[256];
     struct slice path;
-    int n = s->req.host.n ? uri_host_lower(s->req.host, host, sizeof host) : 0; /* HTTP/1.0 may have none */
+    int n = s->req.host.n ? uri_host_lower(s->req.host, host, sizeof host)
+                          : 0; /* HTTP/1.0 may have none */
     if (n < 0)
         return n;
     int e = s->req.form == HTTP_TARGET_ASTERISK ? 0 : uri_normalize(s->req.path, &s->arena, &path);
@@ -321,8 +333,10 @@ static int stream_route(struct stream *s, struct slice *ret_allow)
         return e;
     if (s->req.form == HTTP_TARGET_ASTERISK)
         path = SLICE("*");
-    struct route_query q = {
-        .listen = s->peer->listen, .host = slice_of(host, (size_t)n), .path = path, .method = s->req.method_text};
+    struct route_query q = {.listen = s->peer->listen,
+                            .host = slice_of(host, (size_t)n),
+                            .path = path,
+                            .method = s->req.method_text};
     e = route_find(s->env->routes, &q, &s->route, ret_allow);
     if (s->route)
         s->scope = &s->route->scope;
@@ -345,7 +359,8 @@ static void stream_return(struct stream *s)
     }
     if (!body.n && !location.n && r->status >= 400) {
         /* A bare status answers like an error of ours, custom page included. */
-        if (synth_error(&s->arena, s->scope, r->status, 0, s->request_id, false, &type, &body) < 0) {
+        if (synth_error(&s->arena, s->scope, r->status, 0, s->request_id, false, &type, &body) <
+            0) {
             stream_error(s, ERR_NOMEM);
             return;
         }
@@ -353,8 +368,8 @@ static void stream_return(struct stream *s)
     stream_synth(s, r->status, type, body, location, SLICE_NONE);
 }
 
-/* RFC 9110 7.6.2: at 0 the request has reached its last recipient, which is us; else one less is left. TRACE never comes here.
- * Returns true when it was answered. */
+/* RFC 9110 7.6.2: at 0 the request has reached its last recipient, which is us; else one less is
+ * left. TRACE never comes here. Returns true when it was answered. */
 static bool stream_max_forwards(struct stream *s)
 {
     uint64_t n;
@@ -374,7 +389,8 @@ static bool stream_max_forwards(struct stream *s)
 
 static int stream_check(struct stream *s)
 {
-    if (s->scope->max_body && s->req.framing == HTTP_BODY_LENGTH && s->req.content_length > s->scope->max_body)
+    if (s->scope->max_body && s->req.framing == HTTP_BODY_LENGTH &&
+        s->req.content_length > s->scope->max_body)
         return -ERR_BODY_TOO_LARGE;
     if (forward_via_count(&s->req) >= STREAM_VIA_LOOPS)
         return -ERR_LOOP;
@@ -391,7 +407,8 @@ void stream_begin(struct stream *s)
     if (e == -ERR_METHOD_REFUSED) {
         struct slice type, body;
         s->reason = ERR_METHOD_REFUSED;
-        if (synth_error(&s->arena, s->scope, 405, s->reason, s->request_id, false, &type, &body) == 0) {
+        if (synth_error(&s->arena, s->scope, 405, s->reason, s->request_id, false, &type, &body) ==
+            0) {
             stream_synth(s, 405, type, body, SLICE_NONE, arena_dup(&s->arena, allow));
             return;
         }
@@ -435,7 +452,8 @@ void stream_client_failed(struct stream *s, int err)
         return;
     err = err < 0 ? -err : err;
     if (s->answer_end && s->state != STREAM_TUNNEL && err_status(err)) {
-        /* The answer stands already; what is wrong with the rest of the request only ends the connection. */
+        /* The answer stands already; what is wrong with the rest of the request only ends the
+         * connection. */
         return;
     }
     fetch_cancel(s, err);

@@ -1,5 +1,6 @@
-/* The hinge: one exchange, request and response, whatever the protocols on both sides. Routing, the attempt at a server with its
- * retries, back-pressure, own answers, tunnels and the reason of every abnormal end live here. */
+/* The hinge: one exchange, request and response, whatever the protocols on both sides. Routing, the
+ * attempt at a server with its retries, back-pressure, own answers, tunnels and the reason of every
+ * abnormal end live here. */
 #ifndef WORKER_STREAM_STREAM_H
 #define WORKER_STREAM_STREAM_H
 
@@ -14,46 +15,51 @@ struct stream;
 
 /* A piece of the answer for the client's side. */
 struct stream_out {
-    const struct http_response *resp;  /* NULL: the head has gone already */
-    struct forward_response *fwd;      /* with resp; the client's side decides about close and keep_alive */
+    const struct http_response *resp; /* NULL: the head has gone already */
+    /* with resp; the client's side decides about close and keep_alive */
+    struct forward_response *fwd;
     const char *data;
     size_t n;
-    const struct http_field *trailer;  /* with end */
+    const struct http_field *trailer; /* with end */
     size_t ntrailer;
     bool end;
 };
 /* What the protocol towards the client offers to the exchange. */
 struct stream_client {
-    /* 0 taken; 1 taken, but output is backed up: stream_drained() follows when it has gone; negative: the client is gone (no callback). */
+    /* 0 taken; 1 taken, but output is backed up: stream_drained() follows when it has gone;
+     * negative: the client is gone (no callback). */
     int (*send)(struct stream *s, const struct stream_out *o);
-    void (*want_body)(struct stream *s);  /* the request body may be given now */
-    /* Empties the pipe into the connection (a body of known length whose head has gone); returns as send(). */
+    void (*want_body)(struct stream *s); /* the request body may be given now */
+    /* Empties the pipe into the connection (a body of known length whose head has gone); returns as
+     * send(). */
     int (*send_pipe)(struct stream *s, struct pipe *p, bool end);
     bool (*can_pipe)(const struct stream *s);
-    void (*tunnel)(struct stream *s);     /* after a 101: raw bytes both ways from here */
-    void (*shut)(struct stream *s);       /* tunnel: the server finished sending */
-    /* The exchange is over and logged. cut: the answer is incomplete, the connection must not look healthy. */
+    void (*tunnel)(struct stream *s); /* after a 101: raw bytes both ways from here */
+    void (*shut)(struct stream *s);   /* tunnel: the server finished sending */
+    /* The exchange is over and logged. cut: the answer is incomplete, the connection must not look
+     * healthy. */
     void (*over)(struct stream *s, bool cut);
 };
 
 enum stream_state {
-#define STREAM_STATES(X) X(ROUTE) X(PICK) X(QUEUED) X(BACKOFF) X(FETCH) X(DELIVER) X(TUNNEL) X(SYNTH) X(DONE)
+#define STREAM_STATES(X)                                                                           \
+    X(ROUTE) X(PICK) X(QUEUED) X(BACKOFF) X(FETCH) X(DELIVER) X(TUNNEL) X(SYNTH) X(DONE)
 #define X(n) STREAM_##n,
     STREAM_STATES(X)
 #undef X
-    STREAM__COUNT
+        STREAM__COUNT
 };
 const char *stream_state_name(enum stream_state st);
 
 /* Who asks: belongs to the connection. */
 struct stream_peer {
-    struct slice ip;              /* text of the peer (PROXY protocol applied) */
+    struct slice ip; /* text of the peer (PROXY protocol applied) */
     union addr addr;
     uint16_t port;
     uint16_t listen_port;
     const struct conf_listen *listen;
     struct slice scheme;
-    bool trusted;                 /* in trusted_proxies */
+    bool trusted; /* in trusted_proxies */
 };
 
 /* What all exchanges of a worker share. */
@@ -65,22 +71,22 @@ struct stream_env {
     struct route_table *routes;
     struct counter_row *ctr;
     struct gauge_row *gau;
-    const uint32_t *series_id;    /* by conf_route.id */
-    struct series_row **series;   /* by conf_route.id, filled on first use */
+    const uint32_t *series_id;  /* by conf_route.id */
+    struct series_row **series; /* by conf_route.id, filled on first use */
     uint32_t slot;
     struct pool pool;
     struct pipes pipes;
-    struct list all;              /* struct stream.all */
+    struct list all; /* struct stream.all */
     uint64_t rng[2];
     void (*log)(const struct stream *s);
 };
 
 #define STREAM_ARENA  3072u
-#define STREAM_REPLAY (64u * 1024u)  /* request body kept for another try */
+#define STREAM_REPLAY (64u * 1024u) /* request body kept for another try */
 
 struct stream {
     union {
-        struct timer timer;          /* queue and back-off */
+        struct timer timer; /* queue and back-off */
         struct loop_corpse corpse;
     };
     struct list all;
@@ -90,37 +96,40 @@ struct stream {
     void *client;
     const struct stream_peer *peer;
     struct http_request req;
-    struct slice line;               /* first bytes of a head that could not be parsed, for the log */
-    struct slice client_ip;          /* peer's, or what a trusted proxy conveyed */
+    /* first bytes of a head that could not be parsed, for the log */
+    struct slice line;
+    struct slice client_ip; /* peer's, or what a trusted proxy conveyed */
     struct slice request_id;
     const struct conf_route *route;
     const struct conf_scope_keys *scope;
     struct upstream *upstream;
     struct up_conn *conn;
-    struct pipe *pipe;               /* a long body passes through it uncopied */
-    struct slice out_head;           /* the request head as servers get it */
+    struct pipe *pipe;     /* a long body passes through it uncopied */
+    struct slice out_head; /* the request head as servers get it */
     struct up_timeouts timeouts;
-    uint64_t tried_word;             /* servers tried, when there are at most 64 */
+    uint64_t tried_word; /* servers tried, when there are at most 64 */
     uint64_t *tried;
-    struct slice tried_text;         /* "a:80, b:80" once there was more than one */
-    struct buf replay;               /* request body sent so far, while another try is possible */
-    struct http_response resp;       /* the final head: slices are valid only while the log wants them (kept = true) */
+    struct slice tried_text; /* "a:80, b:80" once there was more than one */
+    struct buf replay;       /* request body sent so far, while another try is possible */
+    /* the final head: slices are valid only while the log wants them (kept = true) */
+    struct http_response resp;
     const struct http_response *pending; /* head to go out with the next data */
     struct forward_response fwd;
     uint64_t key_hash;
     uint64_t body_in, body_out, bytes_in, bytes_out;
-    uint64_t begin_us, queue_us, connect_us, first_us, end_us; /* durations except begin_us; UINT64_MAX = did not happen */
+    /* durations except begin_us; UINT64_MAX = did not happen */
+    uint64_t begin_us, queue_us, connect_us, first_us, end_us;
     uint64_t queued_at_us, sent_at_us;
     int64_t wall_ms;
-    int server;                      /* index of the server tried last; -1 = none */
-    int reason;                      /* enum err of an abnormal end */
-    uint32_t nth;                    /* request of its connection */
-    uint16_t status;                 /* of the final head given to the client */
+    int server;      /* index of the server tried last; -1 = none */
+    int reason;      /* enum err of an abnormal end */
+    uint32_t nth;    /* request of its connection */
+    uint16_t status; /* of the final head given to the client */
     uint8_t state;
     uint8_t tries;
-    bool entered;                    /* upstream_done() is owed */
-    bool moved;                      /* handed to another worker: not logged, not counted here */
-    bool malformed;                  /* req is not to be trusted: only an error answer follows */
+    bool entered;   /* upstream_done() is owed */
+    bool moved;     /* handed to another worker: not logged, not counted here */
+    bool malformed; /* req is not to be trusted: only an error answer follows */
     bool have_resp, kept, body_end, answer_end, no_replay, want_body;
     bool reused, fresh, retry_counted, upgrade, up_eof, client_eof, in_begin;
     struct arena arena;
@@ -131,18 +140,23 @@ int stream_env_init(struct stream_env *e);
 void stream_env_fini(struct stream_env *e);
 
 /* A new exchange; its arena is ready for the head. NULL: out of memory (counted). */
-struct stream *stream_new(struct stream_env *e, const struct stream_client *ops, void *client, const struct stream_peer *peer, uint32_t nth);
-/* The request is complete in s->req (fields in the arena). Everything may happen before it returns, the end included. */
+struct stream *stream_new(struct stream_env *e, const struct stream_client *ops, void *client,
+                          const struct stream_peer *peer, uint32_t nth);
+/* The request is complete in s->req (fields in the arena). Everything may happen before it returns,
+ * the end included. */
 void stream_begin(struct stream *s);
 /* The request could not even be parsed: answers err's status. */
 void stream_refuse(struct stream *s, int err);
-/* Body bytes from the client; all are taken. 1: pause until want_body(). End with its trailers. After a negative return s is over. */
-int stream_body(struct stream *s, const char *p, size_t n, bool end, const struct http_field *trailer, size_t ntrailer);
+/* Body bytes from the client; all are taken. 1: pause until want_body(). End with its trailers.
+ * After a negative return s is over. */
+int stream_body(struct stream *s, const char *p, size_t n, bool end,
+                const struct http_field *trailer, size_t ntrailer);
 /* Sends what waited for body bytes (the request head), when none came with it. */
 void stream_body_flush(struct stream *s);
 /* The client's output has gone. */
 void stream_drained(struct stream *s);
-/* The client is at fault or away: ends the exchange; answers err's status when nothing went out and it has one. */
+/* The client is at fault or away: ends the exchange; answers err's status when nothing went out and
+ * it has one. */
 void stream_client_failed(struct stream *s, int err);
 /* Ends it now, without an answer (drain time over, stop). */
 void stream_kill(struct stream *s, int err);

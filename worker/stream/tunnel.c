@@ -8,8 +8,8 @@
 
 #include <string.h>
 
-/* The size is the version: the successor may be another build. Texts follow: series, upstream, server, request id, client address,
- * request head. */
+/* The size is the version: the successor may be another build. Texts follow: series, upstream,
+ * server, request id, client address, request head. */
 struct tunnel_state {
     uint32_t size;
     uint32_t head_len;
@@ -25,7 +25,8 @@ struct tunnel_state {
 ssize_t tunnel_describe(const struct stream *s, char *out, size_t cap, int *ret_fd)
 {
     const struct up_conn *c = s->conn;
-    if (s->state != STREAM_TUNNEL || !c || !c->link.ops->splice || outq_left(&c->out) || c->paused || c->shut_after)
+    if (s->state != STREAM_TUNNEL || !c || !c->link.ops->splice || outq_left(&c->out) ||
+        c->paused || c->shut_after)
         return -ERR_INVAL;
     const struct slice text[6] = {s->route ? s->route->series : SLICE_NONE,
                                   s->upstream->conf->name,
@@ -69,7 +70,9 @@ ssize_t tunnel_describe(const struct stream *s, char *out, size_t cap, int *ret_
 
 void tunnel_leave(struct stream *s)
 {
-    io_remove(s->env->loop, &s->conn->link.io); /* the socket lives on elsewhere and would stay in our epoll set */
+    io_remove(
+        s->env->loop,
+        &s->conn->link.io); /* the socket lives on elsewhere and would stay in our epoll set */
     s->moved = true;
     fetch_cancel(s, 0);
     stream_over(s, false);
@@ -95,13 +98,15 @@ static void tunnel_find(struct stream *s, const struct slice *text)
             }
     }
     if (s->upstream != &us->removed)
-        s->entered = server_enter(s->env->segment, s->env->slot, s->upstream->server[s->server].id, 0) == 0;
+        s->entered =
+            server_enter(s->env->segment, s->env->slot, s->upstream->server[s->server].id, 0) == 0;
 }
 
 static int tunnel_request(struct stream *s, struct slice head)
 {
     static struct http_field field[HTTP_FIELDS_MAX];
-    const struct h1_limits lim = {.max_line = 65536, .max_field = 65536, .max_head = 262144, .max_fields = HTTP_FIELDS_MAX};
+    const struct h1_limits lim = {
+        .max_line = 65536, .max_field = 65536, .max_head = 262144, .max_fields = HTTP_FIELDS_MAX};
     struct slice own = arena_dup(&s->arena, head);
     int e = own.p ? h1_parse_request(own.p, own.n, &lim, field, &s->req) : -ERR_NOMEM;
     if (e < 0)

@@ -1,4 +1,5 @@
-/* Connections to servers: opened, pooled newest first, rationed over the whole machine, closed; see h1.h. */
+/* Connections to servers: opened, pooled newest first, rationed over the whole machine, closed; see
+ * h1.h. */
 #include "worker/upstream/conn.h"
 
 #include "base/clock.h"
@@ -8,9 +9,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define UP_EXCESS_MS 1000u   /* idle connections beyond the ration stay that long: a burst's end is not its beginning */
+#define UP_EXCESS_MS                                                                               \
+    1000u /* idle connections beyond the ration stay that long: a burst's end is not its beginning \
+           */
 #define UP_PLAUSIBLE_MS 500u
-#define UP_MARGIN_MS 1000u   /* closed that much before the server would */
+#define UP_MARGIN_MS    1000u /* closed that much before the server would */
 
 static void up_row_idle(struct up_server *s, int32_t n)
 {
@@ -22,7 +25,8 @@ static void up_row_idle(struct up_server *s, int32_t n)
 
 static void up_row_add(_Atomic uint64_t *a, uint64_t n)
 {
-    atomic_store_explicit(a, atomic_load_explicit(a, memory_order_relaxed) + n, memory_order_relaxed);
+    atomic_store_explicit(a, atomic_load_explicit(a, memory_order_relaxed) + n,
+                          memory_order_relaxed);
 }
 
 /* Moves what this request transferred into the counters. */
@@ -43,7 +47,8 @@ static struct up_conn *up_conn_take_idle(struct up_server *s, bool check_alive)
 {
     while (!list_empty(&s->idle)) {
         struct up_conn *c = CONTAINER(s->idle.next, struct up_conn, node);
-        if ((c->link.io.ready & (IO_READ | IO_HUP)) || (check_alive && !sock_idle_alive(c->link.io.fd))) {
+        if ((c->link.io.ready & (IO_READ | IO_HUP)) ||
+            (check_alive && !sock_idle_alive(c->link.io.fd))) {
             up_conn_idle_closed(c);
             continue;
         }
@@ -152,7 +157,8 @@ void up_conn_close(struct up_conn *c)
 void up_conn_idle_closed(struct up_conn *c)
 {
     uint64_t idle = clock_ms() - c->idle_since;
-    /* Shorter than any keep-alive time means a restart or a request limit, and says nothing about idle times. */
+    /* Shorter than any keep-alive time means a restart or a request limit, and says nothing about
+     * idle times. */
     if (idle >= UP_PLAUSIBLE_MS)
         server_note_idle_close(c->server->group->all->segment, c->server->id, (uint32_t)idle);
     up_conn_close(c);
@@ -171,7 +177,8 @@ static uint64_t up_idle_ms(const struct up_conn *c)
             ms = safe;
     }
     /* Our share of the machine's ration first, without looking at the others. */
-    if (c->server->nidle > u->idle_share && ms > UP_EXCESS_MS && server_idle(u->all->segment, c->server->id) > u->conf->k.keepalive)
+    if (c->server->nidle > u->idle_share && ms > UP_EXCESS_MS &&
+        server_idle(u->all->segment, c->server->id) > u->conf->k.keepalive)
         ms = UP_EXCESS_MS;
     return ms;
 }
@@ -180,10 +187,11 @@ void up_release(struct up_conn *c)
 {
     struct up_server *s = c->server;
     struct upstreams *us = s->group->all;
-    bool keep = c->answered && c->request_done && c->persistent && !c->eof && !c->send_broken && c->state == UP_BODY &&
-                !us->closing && s->group->conf->k.keepalive && !(c->link.io.ready & IO_HUP) && !outq_left(&c->out);
-    /* A read that was not short (a spliced body, a full buffer) has not shown the socket to be empty; bytes behind the answer
-     * would be taken for the next one. */
+    bool keep = c->answered && c->request_done && c->persistent && !c->eof && !c->send_broken &&
+                c->state == UP_BODY && !us->closing && s->group->conf->k.keepalive &&
+                !(c->link.io.ready & IO_HUP) && !outq_left(&c->out);
+    /* A read that was not short (a spliced body, a full buffer) has not shown the socket to be
+     * empty; bytes behind the answer would be taken for the next one. */
     if (keep && (c->link.io.ready & IO_READ)) {
         keep = sock_idle_alive(c->link.io.fd);
         c->link.io.ready &= (uint8_t)~IO_READ;
@@ -203,7 +211,8 @@ void up_release(struct up_conn *c)
     c->arena = NULL;
     c->pipe = NULL;
     c->idle_since = clock_ms();
-    c->answered = c->request_done = c->request_end = c->got_head = c->paused = c->event_stream = c->probe = false;
+    c->answered = c->request_done = c->request_end = c->got_head = c->paused = c->event_stream =
+        c->probe = false;
     c->interims = 0;
     timer_set_at(&us->loop->timers, &c->timer, clock_ms() + up_idle_ms(c));
 }

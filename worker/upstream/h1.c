@@ -1,4 +1,5 @@
-/* HTTP/1 towards servers: sending, receiving, decoding; see h1.h. Connections come from and go back to conn.c. */
+/* HTTP/1 towards servers: sending, receiving, decoding; see h1.h. Connections come from and go back
+ * to conn.c. */
 #include "worker/upstream/h1.h"
 
 #include "base/clock.h"
@@ -10,10 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define UP_READ      (128u * 1024u)
-#define UP_BUDGET    8       /* reads in one go before others get their turn */
-#define UP_SPLICE    (256u * 1024u) /* bodies with that much to come are spliced */
-#define UP_INTERIMS  32      /* 1xx answers to one request */
+#define UP_READ     (128u * 1024u)
+#define UP_BUDGET   8              /* reads in one go before others get their turn */
+#define UP_SPLICE   (256u * 1024u) /* bodies with that much to come are spliced */
+#define UP_INTERIMS 32             /* 1xx answers to one request */
 
 static const char *const up_state_names[] = {
 #define X(n) [UP_##n] = #n,
@@ -116,7 +117,8 @@ void up_on_timer(struct timer *t)
 
 /* ---- sending ---- */
 
-/* The kernel refused our bytes: the server has gone, but its answer may be waiting. Reading tells which. */
+/* The kernel refused our bytes: the server has gone, but its answer may be waiting. Reading tells
+ * which. */
 static void up_send_broken(struct up_conn *c)
 {
     outq_free(&c->out);
@@ -178,7 +180,8 @@ static size_t up_last_chunk(char *out, size_t cap, const struct http_field *f, s
     return at + 2;
 }
 
-int up_send(struct up_conn *c, const char *p, size_t n, bool end, const struct http_field *trailer, size_t ntrailer)
+int up_send(struct up_conn *c, const char *p, size_t n, bool end, const struct http_field *trailer,
+            size_t ntrailer)
 {
     struct iovec v[5];
     int k = 0;
@@ -294,7 +297,8 @@ void up_tunnel(struct up_conn *c)
     up_set_state(c, UP_TUNNEL);
 }
 
-void up_take_tunnel(struct up_conn *c, const struct up_timeouts *t, const struct up_events *ev, void *user)
+void up_take_tunnel(struct up_conn *c, const struct up_timeouts *t, const struct up_events *ev,
+                    void *user)
 {
     c->timeouts = t;
     c->events = ev;
@@ -314,7 +318,8 @@ void up_shutdown(struct up_conn *c)
 
 /* ---- receiving ---- */
 
-static int up_give(struct up_conn *c, const char *p, size_t n, bool end, const struct http_field *tr, size_t ntr)
+static int up_give(struct up_conn *c, const char *p, size_t n, bool end,
+                   const struct http_field *tr, size_t ntr)
 {
     int e = c->events->data(c->user, p, n, end, tr, ntr);
     if (e == 1 && !end) {
@@ -452,7 +457,8 @@ static int up_head(struct up_conn *c, char *p, size_t n, size_t *ret_used)
 static int up_input(struct up_conn *c, char *p, size_t n)
 {
     if (c->head.n) {
-        /* Nothing has been asked yet: a pooled connection's farewell (408, or what was left over), not our answer. */
+        /* Nothing has been asked yet: a pooled connection's farewell (408, or what was left over),
+         * not our answer. */
         up_fail(c, c->reused ? ERR_REUSED_CLOSED : ERR_UP_BAD_HEAD);
         return -ERR_EOF;
     }
@@ -512,7 +518,8 @@ static void up_eof(struct up_conn *c, bool reset)
 
 static bool up_reading(const struct up_conn *c)
 {
-    return c->state >= UP_REQUEST && c->state <= UP_TUNNEL && !c->paused && !c->eof && (c->link.io.ready & IO_READ);
+    return c->state >= UP_REQUEST && c->state <= UP_TUNNEL && !c->paused && !c->eof &&
+           (c->link.io.ready & IO_READ);
 }
 
 bool up_spliceable(const struct up_conn *c)
@@ -622,7 +629,8 @@ void up_on_event(struct io *io)
     }
     if ((io->ready & IO_WRITE) && outq_left(&c->out))
         up_writable(c);
-    if (c->state == UP_TUNNEL && c->eof && (io->ready & IO_ERR)) { /* it had only finished sending; now it is gone altogether */
+    if (c->state == UP_TUNNEL && c->eof &&
+        (io->ready & IO_ERR)) { /* it had only finished sending; now it is gone altogether */
         up_fail(c, ERR_UP_RESET);
         return;
     }

@@ -1,4 +1,5 @@
-/* One HTTP/1 connection to a server: connect or reuse, one request at a time, the answer decoded and handed up in order. */
+/* One HTTP/1 connection to a server: connect or reuse, one request at a time, the answer decoded
+ * and handed up in order. */
 #ifndef WORKER_UPSTREAM_H1_H
 #define WORKER_UPSTREAM_H1_H
 
@@ -9,25 +10,33 @@
 
 enum up_state {
 #define UP_STATES(X) X(CONNECTING) X(REQUEST) X(WAITING) X(BODY) X(TUNNEL) X(IDLE) X(CLOSED)
-#define X(n) UP_##n,
+#define X(n)         UP_##n,
     UP_STATES(X)
 #undef X
-    UP__COUNT
+        UP__COUNT
 };
 const char *up_state_name(enum up_state st);
 
-/* What the exchange hears. After failed(), or when the exchange itself calls up_release() or up_abort(), nothing more comes. */
+/* What the exchange hears. After failed(), or when the exchange itself calls up_release() or
+ * up_abort(), nothing more comes. */
 struct up_events {
-    void (*connected)(void *user);                              /* the request has begun to go out; its body may follow */
-    int (*interim)(void *user, const struct http_response *r);  /* 1xx, not 101; negative: the connection was given up */
-    int (*head)(void *user, const struct http_response *r);     /* r is valid until the data() that follows at once; negative as above */
-    /* Decoded body bytes (n may be 0 right after the head), valid for the call. end: the answer is complete. 1: pause reading until
-     * up_resume(); negative: the connection was given up or released. */
-    int (*data)(void *user, const char *p, size_t n, bool end, const struct http_field *trailer, size_t ntrailer);
+    /* the request has begun to go out; its body may follow */
+    void (*connected)(void *user);
+    /* 1xx, not 101; negative: the connection was given up */
+    int (*interim)(void *user, const struct http_response *r);
+    /* r is valid until the data() that follows at once; negative as above */
+    int (*head)(void *user, const struct http_response *r);
+    /* Decoded body bytes (n may be 0 right after the head), valid for the call. end: the answer is
+     * complete. 1: pause reading until up_resume(); negative: the connection was given up or
+     * released. */
+    int (*data)(void *user, const char *p, size_t n, bool end, const struct http_field *trailer,
+                size_t ntrailer);
     /* Body bytes went into the pipe given to up_splice(); returns as data(). */
     int (*piped)(void *user, size_t n, bool end);
-    void (*drained)(void *user);                                /* queued request bytes have gone: more may come */
-    void (*failed)(void *user, int err);                        /* positive enum err; the connection is gone */
+    /* queued request bytes have gone: more may come */
+    void (*drained)(void *user);
+    /* positive enum err; the connection is gone */
+    void (*failed)(void *user, int err);
 };
 struct up_timeouts {
     uint64_t connect, first_byte, read, send, tunnel; /* ms */
@@ -41,32 +50,34 @@ struct up_conn {
     struct up_server *server;
     const struct up_events *events;
     void *user;
-    struct list node;            /* server's idle list, or upstreams.busy */
+    struct list node; /* server's idle list, or upstreams.busy */
     struct outq out;
-    char *in;                    /* a head that is still incomplete */
+    char *in; /* a head that is still incomplete */
     uint32_t in_n, in_cap;
     size_t scan;
     const struct up_timeouts *timeouts;
-    struct slice head;           /* request head not yet given to the kernel; the exchange keeps its bytes */
-    uint64_t left;               /* answer body bytes still to come (LENGTH) */
+    /* request head not yet given to the kernel; the exchange keeps its bytes */
+    struct slice head;
+    uint64_t left; /* answer body bytes still to come (LENGTH) */
     struct h1_chunk chunk;
-    struct pipe *pipe;           /* the rest of the body goes through it, uncopied */
-    struct arena *arena;         /* of the exchange, for trailers */
-    uint64_t began_us, sent_us, first_us; /* attempt began; request complete; first byte of the answer */
+    struct pipe *pipe;   /* the rest of the body goes through it, uncopied */
+    struct arena *arena; /* of the exchange, for trailers */
+    /* attempt began; request complete; first byte of the answer */
+    uint64_t began_us, sent_us, first_us;
     uint64_t connected_us;
     uint64_t idle_since;
     uint64_t bytes_in, bytes_out;
     uint32_t requests;
-    uint32_t allowed_idle_ms;    /* from Keep-Alive: timeout=N; 0 = not said */
+    uint32_t allowed_idle_ms; /* from Keep-Alive: timeout=N; 0 = not said */
     enum http_method method;
-    enum http_framing framing;   /* of the answer */
+    enum http_framing framing; /* of the answer */
     enum http_framing request_framing;
     uint8_t state;
     uint8_t interims;
     bool reused, paused, persistent, answered, event_stream, probe, eof;
-    bool request_done;           /* all of it is with the kernel */
-    bool request_end;            /* its end is in `out` */
-    bool send_broken;            /* the server takes no more; its answer may still come */
+    bool request_done; /* all of it is with the kernel */
+    bool request_end;  /* its end is in `out` */
+    bool send_broken;  /* the server takes no more; its answer may still come */
     bool got_head, shut_after;
 };
 
@@ -75,22 +86,28 @@ struct up_conn *up_acquire(struct up_server *s, bool fresh, bool check_alive, in
 struct up_request {
     struct slice head;
     enum http_method method;
-    enum http_framing framing;   /* of the request body */
+    enum http_framing framing; /* of the request body */
     const struct up_timeouts *timeouts;
     struct arena *arena;
     const struct up_events *events;
     void *user;
 };
-/* A tunnel's connection from another worker: fd is ours on success. NULL: no memory, or epoll refused. */
+/* A tunnel's connection from another worker: fd is ours on success. NULL: no memory, or epoll
+ * refused. */
 struct up_conn *up_adopt(struct up_server *s, int fd);
-void up_take_tunnel(struct up_conn *c, const struct up_timeouts *t, const struct up_events *ev, void *user);
-/* Begins a request on it. With a body the head waits for the first up_send() or up_flush(). 0, or negative: the connection is gone, no event follows. */
+void up_take_tunnel(struct up_conn *c, const struct up_timeouts *t, const struct up_events *ev,
+                    void *user);
+/* Begins a request on it. With a body the head waits for the first up_send() or up_flush(). 0, or
+ * negative: the connection is gone, no event follows. */
 int up_begin(struct up_conn *c, const struct up_request *r);
-/* Body bytes; all are taken. 0, 1 = backed up (wait for drained()), negative = the connection is gone (no event follows). */
-int up_send(struct up_conn *c, const char *p, size_t n, bool end, const struct http_field *trailer, size_t ntrailer);
+/* Body bytes; all are taken. 0, 1 = backed up (wait for drained()), negative = the connection is
+ * gone (no event follows). */
+int up_send(struct up_conn *c, const char *p, size_t n, bool end, const struct http_field *trailer,
+            size_t ntrailer);
 int up_flush(struct up_conn *c);
 void up_resume(struct up_conn *c);
-/* From data() only: the rest of a body of known length goes through the pipe (the exchange's). False: not worth it or not possible. */
+/* From data() only: the rest of a body of known length goes through the pipe (the exchange's).
+ * False: not worth it or not possible. */
 bool up_splice(struct up_conn *c, struct pipe *p);
 /* Is there enough left of a body for it? */
 bool up_spliceable(const struct up_conn *c);
@@ -98,10 +115,12 @@ bool up_spliceable(const struct up_conn *c);
 void up_tunnel(struct up_conn *c);
 /* After the peer's end in a tunnel. */
 void up_shutdown(struct up_conn *c);
-/* The exchange is over: back to the pool when the answer was complete and both sides agree, else closed. */
+/* The exchange is over: back to the pool when the answer was complete and both sides agree, else
+ * closed. */
 void up_release(struct up_conn *c);
 void up_abort(struct up_conn *c);
-/* The deadline of whatever is being waited for, re-armed by the exchange when it changes its mind (event streams). */
+/* The deadline of whatever is being waited for, re-armed by the exchange when it changes its mind
+ * (event streams). */
 void up_rearm(struct up_conn *c);
 
 #endif

@@ -1,4 +1,5 @@
-/* Upstream groups of one worker: set-up, picking with accounting, the queue, addresses; see upstream.h. */
+/* Upstream groups of one worker: set-up, picking with accounting, the queue, addresses; see
+ * upstream.h. */
 #include "worker/upstream/upstream.h"
 
 #include "base/clock.h"
@@ -51,7 +52,8 @@ static int upstream_init(struct upstreams *us, struct upstream *u, const struct 
             return e;
         u->named = u->named || u->server[i].resolve_id != UINT32_MAX;
     }
-    return balance_group_init(&u->balance, conf, us->segment, us->slot, env->server_id + first, &us->arena);
+    return balance_group_init(&u->balance, conf, us->segment, us->slot, env->server_id + first,
+                              &us->arena);
 }
 
 /* Tunnels outlive their server's line in the configuration; what they count goes nowhere. */
@@ -59,17 +61,22 @@ static void upstream_init_removed(struct upstreams *us)
 {
     static const struct conf_upstream conf = {.name = {"(removed)", 9}};
     static const struct conf_server server = {.name = {"(removed)", 9}};
-    us->removed_server = (struct up_server){
-        .conf = &server, .group = &us->removed, .id = UINT32_MAX, .resolve_id = UINT32_MAX, .row = &us->removed_row};
+    us->removed_server = (struct up_server){.conf = &server,
+                                            .group = &us->removed,
+                                            .id = UINT32_MAX,
+                                            .resolve_id = UINT32_MAX,
+                                            .row = &us->removed_row};
     list_init(&us->removed_server.idle);
-    us->removed = (struct upstream){.conf = &conf, .all = us, .server = &us->removed_server, .n = 1, .words = 1};
+    us->removed = (struct upstream){
+        .conf = &conf, .all = us, .server = &us->removed_server, .n = 1, .words = 1};
     list_init(&us->removed.queue);
     list_init(&us->removed.waking);
 }
 
 int upstreams_init(struct upstreams *us, const struct upstreams_env *env)
 {
-    *us = (struct upstreams){.loop = env->loop, .segment = env->segment, .slot = env->slot, .kick_fd = env->kick_fd};
+    *us = (struct upstreams){
+        .loop = env->loop, .segment = env->segment, .slot = env->slot, .kick_fd = env->kick_fd};
     us->ctr = counter_row(us->segment, us->slot);
     us->gau = gauge_row(us->segment, us->slot);
     list_init(&us->waking);
@@ -110,7 +117,8 @@ static void up_server_resolve(struct up_server *s)
 {
     struct segment *seg = s->group->all->segment;
     struct resolve_answer a;
-    if (resolve_version(seg, s->resolve_id) == s->resolve_version || !resolve_read(seg, s->resolve_id, &a))
+    if (resolve_version(seg, s->resolve_id) == s->resolve_version ||
+        !resolve_read(seg, s->resolve_id, &a))
         return;
     s->resolve_version = a.version;
     s->naddr = a.n < RESOLVE_ADDRS ? a.n : RESOLVE_ADDRS;
@@ -168,7 +176,8 @@ void upstream_done(struct upstream *u, int index, int err, unsigned status)
         if (!list_linked(&u->waking))
             list_append(&us->waking, &u->waking);
     }
-    /* Its want bit is used up by now: it has to be told even if we take the place ourselves, or nobody would tell it again. */
+    /* Its want bit is used up by now: it has to be told even if we take the place ourselves, or
+     * nobody would tell it again. */
     upstream_kick(us, slot);
 }
 
@@ -198,7 +207,8 @@ int upstream_wait(struct upstream *u, struct up_waiter *w, bool front)
         upstream_want(u, true);
     if (!front) {
         counter_add(u->all->ctr, CTR_UP_QUEUED, 1);
-        /* A place may have become free on another worker between our look and our want bit: look once more. */
+        /* A place may have become free on another worker between our look and our want bit: look
+         * once more. */
         u->wakes++;
         if (!list_linked(&u->waking))
             list_append(&u->all->waking, &u->waking);
@@ -216,9 +226,9 @@ void upstream_unwait(struct upstream *u, struct up_waiter *w)
         upstream_want(u, false);
 }
 
-/* Wakes as many waiters as places became free. One that finds no place puts itself back in front, which ends the round; one
- * that is picky is passed over and stays in front. The want bits are set before the tries: whoever leaves after a try in vain
- * sees them. */
+/* Wakes as many waiters as places became free. One that finds no place puts itself back in front,
+ * which ends the round; one that is picky is passed over and stays in front. The want bits are set
+ * before the tries: whoever leaves after a try in vain sees them. */
 static void upstream_wake(struct upstream *u)
 {
     struct list passed;

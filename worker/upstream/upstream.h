@@ -1,5 +1,6 @@
-/* Upstream groups as one worker runs them: servers with their addresses and idle connections, the queue for a free server, and
- * the accounting of each attempt in shared memory. Choosing is balance.h's, speaking HTTP/1 is h1.h's. */
+/* Upstream groups as one worker runs them: servers with their addresses and idle connections, the
+ * queue for a free server, and the accounting of each attempt in shared memory. Choosing is
+ * balance.h's, speaking HTTP/1 is h1.h's. */
 #ifndef WORKER_UPSTREAM_UPSTREAM_H
 #define WORKER_UPSTREAM_UPSTREAM_H
 
@@ -14,13 +15,13 @@ struct up_conn;
 struct up_server {
     const struct conf_server *conf;
     struct upstream *group;
-    uint32_t id;              /* shm server id */
-    uint32_t resolve_id;      /* UINT32_MAX: a literal address */
+    uint32_t id;         /* shm server id */
+    uint32_t resolve_id; /* UINT32_MAX: a literal address */
     uint32_t resolve_version;
     struct addr_any *addr;
     uint32_t naddr, next_addr;
     struct server_row *row;
-    struct list idle;         /* struct up_conn.node, newest first */
+    struct list idle; /* struct up_conn.node, newest first */
     uint32_t nidle;
 };
 struct upstream {
@@ -28,18 +29,19 @@ struct upstream {
     struct upstreams *all;
     struct balance_group balance;
     struct up_server *server;
-    size_t n, words;          /* words of a `tried` set */
-    struct list queue;        /* struct up_waiter.link, oldest first */
+    size_t n, words;   /* words of a `tried` set */
+    struct list queue; /* struct up_waiter.link, oldest first */
     uint32_t queued;
-    uint32_t wakes;           /* places that became free in this turn */
+    uint32_t wakes; /* places that became free in this turn */
     bool in_wake;
-    struct list waking;       /* on upstreams.waking while wakes > 0 */
+    struct list waking; /* on upstreams.waking while wakes > 0 */
     uint32_t queue_max, idle_share;
-    bool named;               /* some server has a name that is resolved while we run */
+    bool named; /* some server has a name that is resolved while we run */
 };
 struct up_waiter {
     struct list link;
-    void (*wake)(struct up_waiter *w); /* off the queue when called; may queue itself again with front = true */
+    /* off the queue when called; may queue itself again with front = true */
+    void (*wake)(struct up_waiter *w);
     bool picky; /* does not take every server: those behind it may find a place where it does not */
 };
 struct upstreams {
@@ -49,16 +51,16 @@ struct upstreams {
     struct gauge_row *gau;
     uint32_t slot;
     const int *kick_fd;
-    struct upstream *group;   /* by conf_upstream.id */
+    struct upstream *group; /* by conf_upstream.id */
     size_t n;
-    struct upstream removed;  /* tunnels taken over whose server no configuration names any more */
+    struct upstream removed; /* tunnels taken over whose server no configuration names any more */
     struct up_server removed_server;
     struct server_row removed_row;
     struct list waking;
-    struct list busy;         /* struct up_conn.node with a request on them */
+    struct list busy; /* struct up_conn.node with a request on them */
     struct pool conns;
     struct arena arena;
-    bool closing;             /* draining: nothing goes back to the pools */
+    bool closing; /* draining: nothing goes back to the pools */
 };
 
 struct upstreams_env {
@@ -71,7 +73,8 @@ struct upstreams_env {
     uint32_t workers;
 };
 int upstreams_init(struct upstreams *us, const struct upstreams_env *env);
-void upstreams_close(struct upstreams *us); /* every connection, idle or not; the exchanges are over */
+/* every connection, idle or not; the exchanges are over */
+void upstreams_close(struct upstreams *us);
 void upstreams_fini(struct upstreams *us);
 /* End of a turn: gives places that became free to those who wait. */
 void upstreams_turn(struct upstreams *us);
@@ -80,7 +83,8 @@ void upstreams_kicked(struct upstreams *us);
 /* Closes idle connections: at most `most`, oldest first; returns how many. */
 unsigned upstreams_trim(struct upstreams *us, unsigned most);
 
-/* A server for a request: its index, or -ERR_QUEUE_FULL (all are full: queue or refuse), -ERR_NO_SERVER. Balanced by upstream_done(). */
+/* A server for a request: its index, or -ERR_QUEUE_FULL (all are full: queue or refuse),
+ * -ERR_NO_SERVER. Balanced by upstream_done(). */
 int upstream_pick(struct upstream *u, uint64_t key_hash, const uint64_t *tried, bool *ret_probe);
 /* How the attempt on that server ended: 0 or an enum err; status: of its answer, 0 = none. */
 void upstream_done(struct upstream *u, int index, int err, unsigned status);
