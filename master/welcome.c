@@ -16,6 +16,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define WELCOME_CONNS    512
@@ -296,8 +297,8 @@ void welcome_stop(struct welcome *w)
         return;
     w->on = false;
     ev_timer_stop(&w->again);
-    if (w->pid > 0)
-        kill(w->pid, SIGKILL);
+    if (w->pid > 0 && kill(w->pid, SIGKILL) == 0)
+        waitpid(w->pid, NULL, 0); /* at the very end, and at once: nobody else would reap it */
     close(w->fd);
     w->fd = -1;
 }
