@@ -53,6 +53,16 @@ static bool put(struct conf_load *x, struct conf_section *s, const char *key,
     return conf_tree_entry(x, s, key, &e) != NULL;
 }
 
+/* One's own application on one's own machine may be sent anything; whoever writes [defaults] has
+ * begun to decide. */
+static bool quick_has_defaults(const struct conf_load *x)
+{
+    for (const struct conf_section *s = x->sections; s; s = s->next)
+        if (s->kind == CONF_SECT_DEFAULTS)
+            return true;
+    return false;
+}
+
 void conf_quick_build(struct conf_load *x)
 {
     const struct conf_entry *proxy = x->quick_proxy, *listen = x->quick_listen;
@@ -90,7 +100,8 @@ void conf_quick_build(struct conf_load *x)
     struct conf_section *u = conf_tree_section(x, CONF_SECT_UPSTREAM, "app", proxy->pos);
     struct conf_section *h = conf_tree_section(x, CONF_SECT_HOST, "app", proxy->pos);
     bool ok = put(x, u, "server", proxy, server) && put(x, h, "names", proxy, SLICE("*")) &&
-              put(x, h, "upstream", proxy, SLICE("app"));
+              put(x, h, "upstream", proxy, SLICE("app")) &&
+              (quick_has_defaults(x) || put(x, h, "max_body", proxy, SLICE("0")));
     if (ok && listen)
         ok = l && conf_tree_entry(x, l, "address", listen);
     else if (ok)
@@ -113,7 +124,7 @@ int config_quick(struct slice from, struct slice to, struct buf *out)
     conf_words_put(out, from.n ? from : SLICE(QUICK_LISTEN));
     buf_str(out, "\n\n[upstream app]\nserver = ");
     conf_words_put(out, buf_slice(&server));
-    buf_str(out, "\n\n[host app]\nnames = *\nupstream = app\n");
+    buf_str(out, "\n\n[host app]\nnames = *\nupstream = app\nmax_body = 0\n");
     bool failed = out->failed || server.failed;
     buf_fini(&server);
     return failed ? -ERR_NOMEM : 0;

@@ -176,6 +176,12 @@ subtest 'quick start' => sub {
         my $pid = spawn("$d/out", $rpd, '-F', @$args);
         my $ok = wait_for(sub { eval { http_get($port, '/q')->{body} eq 'quick /q' } }, quiet => 1);
         ok($ok, "rpd @$args") or diag(slurp("$d/out"));
+        # One's own application may be sent anything: the usual 16 MiB do not hold here.
+        my $c = client($port);
+        $c->send(request('POST', '/big', ['Content-Length', 17 << 20]));
+        $c->send('x' x (1 << 20)) for 1 .. 17;
+        is($c->read_response->{status}, 200, 'a body of 17 MiB');
+        $c->close;
         kill 'QUIT', $pid;
         waitpid $pid, 0;
         is($?, 0, 'ends well') or diag(slurp("$d/out"));
