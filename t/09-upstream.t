@@ -68,28 +68,51 @@ subtest 'retries' => sub {
     $cl->send(request('POST', '/', [], 'body'));
     is($cl->read_response->{status}, 200, 'a POST too: no byte of it had been sent');
 
-    # The reuse race: a pooled connection that dies before a byte of the answer.
-    for my $method (qw(GET POST)) {
-        my $c1 = client($port);
-        $c1->send(request($method, '/1', ['Host', 'single'], $method eq 'POST' ? 'x' : undef));
+    # A pooled connection that dies before a byte of the answer, after the server has read the request.
+    my $pooled = sub {
+        my ($method) = @_;
+        my $c = client($port);
+        $c->send(request($method, '/1', ['Host', 'single'], $method eq 'POST' ? 'x' : undef));
         my $oc = $o->accept;
         $oc->read_request;
         $oc->send(response(200, [], ''));
-        $c1->read_response;
-        $c1->send(request($method, '/2', ['Host', 'single'], $method eq 'POST' ? 'payload' : undef));
-        $oc->read_request;
-        $oc->close;
-        my $again = $o->try_accept(3);
-        if (ok($again, "$method: sent again on a new connection")) {
-            my $r = $again->read_request;
-            is($r->{target}, '/2', "$method: the same request");
-            is($r->{body}, 'payload', 'with its body') if $method eq 'POST';
-            $again->send(response(200, ['Connection', 'close'], 'ok'));
-            is($c1->read_response->{body}, 'ok', "$method: answered");
-            $again->close;
-        }
-        $c1->close;
+        $c->read_response;
+        return ($c, $oc);
+    };
+    my ($c1, $oc1) = $pooled->('GET');
+    $c1->send(request('GET', '/2', ['Host', 'single']));
+    $oc1->read_request;
+    $oc1->close;
+    my $again = $o->try_accept(3);
+    if (ok($again, 'GET: sent again on a new connection')) {
+        is($again->read_request->{target}, '/2', 'the same request');
+        $again->send(response(200, ['Connection', 'close'], 'ok'));
+        is($c1->read_response->{body}, 'ok', 'answered');
+        $again->close;
     }
+    $c1->close;
+    ($c1, $oc1) = $pooled->('POST');
+    $c1->send(request('POST', '/2', ['Host', 'single'], 'payload'));
+    is($oc1->read_request->{body}, 'payload', 'POST: the server has it');
+    $oc1->close;
+    is($c1->read_response->{status}, 502, 'it may have acted: not sent again (RFC 9110 9.2.2)');
+    ok(!$o->try_accept(0.1), 'no second attempt');
+    $c1->close;
+    # One that the server had closed when the request came: nothing of it was read, so any may go again.
+    ($c1, $oc1) = $pooled->('POST');
+    my ($worker) = $s->workers;
+    kill 'STOP', $worker;
+    $oc1->close;
+    $c1->send(request('POST', '/3', ['Host', 'single'], 'payload'));
+    kill 'CONT', $worker;
+    $again = $o->try_accept(3);
+    if (ok($again, 'POST: a connection closed before it is no obstacle')) {
+        is($again->read_request->{body}, 'payload', 'with its body');
+        $again->send(response(200, ['Connection', 'close'], 'ok'));
+        is($c1->read_response->{body}, 'ok', 'answered');
+        $again->close;
+    }
+    $c1->close;
     # A fresh connection that dies: GET may be repeated (elsewhere), POST never.
     my $c2 = client($port);
     $c2->send(request('POST', '/once', ['Host', 'single'], 'x'));

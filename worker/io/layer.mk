@@ -6,7 +6,7 @@ libio_a_SOURCES = \
 	worker/io/sock.c worker/io/sock.h \
 	worker/io/timer.c worker/io/timer.h
 
-IO_TESTS = t/unit/link_test t/unit/loop_test t/unit/timer_test
+IO_TESTS = t/unit/link_test t/unit/loop_test t/unit/sock_test t/unit/timer_test
 check_PROGRAMS += $(IO_TESTS)
 UNIT_TESTS += $(IO_TESTS)
 t_unit_link_test_SOURCES = t/unit/link_test.c t/unit/tap.h
@@ -15,3 +15,5 @@ t_unit_loop_test_SOURCES = t/unit/loop_test.c t/unit/tap.h
 t_unit_loop_test_LDADD = $(LIBS_IO)
 t_unit_timer_test_SOURCES = t/unit/timer_test.c t/unit/tap.h
 t_unit_timer_test_LDADD = $(LIBS_IO)
+t_unit_sock_test_SOURCES = t/unit/sock_test.c t/unit/tap.h
+t_unit_sock_test_LDADD = $(LIBS_IO)

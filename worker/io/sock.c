@@ -4,7 +4,8 @@
 #include "base/err.h"
 
 #include <errno.h>
-#include <netinet/tcp.h>
+#include <linux/tcp.h>
+#include <stddef.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -16,6 +17,7 @@ static int sock_connect_error(int e)
         return -ERR_CONNECT_REFUSED;
     case EMFILE:
     case ENFILE:
+    case EADDRNOTAVAIL: /* no local port is left: our want, not the server's fault */
         return -ERR_FD_LIMIT;
     default:
         return -ERR_CONNECT_FAILED;
@@ -71,6 +73,16 @@ int sock_accept(int listener, union addr *ret_peer)
     default:
         return -ERR_SYS;
     }
+}
+
+bool sock_unread(int fd, uint64_t before)
+{
+    struct tcp_info info;
+    socklen_t n = sizeof info;
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &n) ||
+        n < offsetof(struct tcp_info, tcpi_bytes_acked) + sizeof info.tcpi_bytes_acked)
+        return false;
+    return info.tcpi_bytes_acked <= before + 1; /* the SYN counts as one (tcp(7), RFC 4898) */
 }
 
 bool sock_idle_alive(int fd)

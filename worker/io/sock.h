@@ -12,6 +12,9 @@ int sock_connect_result(int fd);
 /* One connection: fd, CLOEXEC and non-blocking; -ERR_AGAIN none waiting, -ERR_FD_LIMIT, -ERR_SYS
  * (try the next one). *ret_peer: family AF_UNIX for unix peers. */
 int sock_accept(int listener, union addr *ret_peer);
+/* Of a connection that ended: can the peer have read anything behind the first `before` bytes we
+ * sent? True when its TCP acknowledged none of it; false for unix sockets, which cannot tell. */
+bool sock_unread(int fd, uint64_t before);
 /* Has the peer of an idle connection closed it or sent something? One recv(MSG_PEEK). */
 bool sock_idle_alive(int fd);
 

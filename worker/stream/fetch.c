@@ -120,7 +120,7 @@ static bool fetch_retry_class(const struct stream *s, int err, unsigned status)
     case ERR_RETRY_ALWAYS:
         return (on & (err == ERR_REUSED_CLOSED ? CONF_RETRY_REUSED : CONF_RETRY_CONNECT)) != 0;
     case ERR_RETRY_IDEMPOTENT:
-        return (on & CONF_RETRY_RESET) && idempotent;
+        return (on & (err == ERR_REUSED_LOST ? CONF_RETRY_REUSED : CONF_RETRY_RESET)) && idempotent;
     }
     return false;
 }
@@ -148,7 +148,7 @@ static bool fetch_server_left(const struct stream *s)
 /* Another try: at once the first time, later with a doubling pause. */
 static void fetch_again(struct stream *s, int err)
 {
-    s->fresh = err == ERR_REUSED_CLOSED;
+    s->fresh = err == ERR_REUSED_CLOSED || err == ERR_REUSED_LOST;
     if (!s->fresh)
         s->tried[s->server / 64] |= UINT64_C(1) << (s->server % 64);
     counter_add(s->env->ctr, CTR_UP_RETRIES, 1);

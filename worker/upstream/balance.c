@@ -295,7 +295,8 @@ static bool server_fault(int err, bool gateway_status)
         err = -err;
     if (err == 0)
         return gateway_status;
-    return err_source(err) == ERR_SRC_UPSTREAM && err != ERR_REUSED_CLOSED;
+    return err_source(err) == ERR_SRC_UPSTREAM && err != ERR_REUSED_CLOSED &&
+           err != ERR_REUSED_LOST;
 }
 
 static void row_add(_Atomic uint64_t *v)

@@ -40,6 +40,7 @@ static void up_account(struct up_conn *c)
     up_row_add(&row->bytes_out, c->bytes_out);
     if (c->first_us && c->sent_us && c->first_us > c->sent_us)
         up_row_add(&row->first_byte_us, c->first_us - c->sent_us);
+    c->sent_before += c->bytes_out;
     c->bytes_in = c->bytes_out = 0;
 }
 

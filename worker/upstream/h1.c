@@ -482,6 +482,16 @@ static int up_input(struct up_conn *c, char *p, size_t n)
     return e;
 }
 
+/* No byte of an answer came. On a reused connection that usually means that the server had closed
+ * it already; then none of the request was ever acknowledged, and any request may go elsewhere.
+ * Else the server may have acted on it: RFC 9110 9.2.2 leaves only idempotent ones. */
+static int up_lost_error(const struct up_conn *c)
+{
+    if (!c->reused)
+        return ERR_UP_RESET;
+    return sock_unread(c->link.io.fd, c->sent_before) ? ERR_REUSED_CLOSED : ERR_REUSED_LOST;
+}
+
 static void up_eof(struct up_conn *c, bool reset)
 {
     c->eof = true;
@@ -492,7 +502,7 @@ static void up_eof(struct up_conn *c, bool reset)
         if (c->first_us)
             up_fail(c, ERR_UP_TRUNCATED);
         else
-            up_fail(c, c->reused ? ERR_REUSED_CLOSED : ERR_UP_RESET);
+            up_fail(c, up_lost_error(c));
         return;
     case UP_BODY:
         if (c->framing == HTTP_BODY_CLOSE && !reset) {

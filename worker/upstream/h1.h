@@ -66,7 +66,8 @@ struct up_conn {
     uint64_t began_us, sent_us, first_us;
     uint64_t connected_us;
     uint64_t idle_since;
-    uint64_t bytes_in, bytes_out;
+    uint64_t bytes_in, bytes_out; /* of this request */
+    uint64_t sent_before;         /* by the requests before it */
     uint32_t requests;
     uint32_t allowed_idle_ms; /* from Keep-Alive: timeout=N; 0 = not said */
     enum http_method method;
