@@ -53,7 +53,7 @@ subtest 'handshake and bytes' => sub {
     like($r->{fields}{connection}[0], qr/^upgrade$/i, 'Connection to the server');
     is_deeply($r->{fields}{upgrade}, ['websocket'], 'Upgrade to the server');
     is_deeply($r->{fields}{'sec-websocket-key'}, ['dGhlIHNhbXBsZSBub25jZQ=='], 'key');
-    is($a->{status}, 101, '101');
+    is($a->{status}, 101, 'switched');
     like($a->{fields}{connection}[0], qr/^upgrade$/i, 'Connection to the client');
     is_deeply($a->{fields}{upgrade}, ['websocket'], 'Upgrade to the client');
     is($s->metric('rpd_tunnels'), 1, 'one tunnel');
