@@ -75,6 +75,9 @@ static int listener_bind_tcp(const struct addr_any *a, bool reuseport)
         (a->u.sa.sa_family != AF_INET6 ||
          setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) == 0) &&
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0 &&
+        /* Accepted when the request is there: a worker is woken once, not twice. Who says nothing
+         * is accepted a second later. */
+        setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &on, sizeof(on)) == 0 &&
         bind(fd, &a->u.sa, a->len) == 0)
         return fd;
     int saved = errno;

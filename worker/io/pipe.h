@@ -5,9 +5,9 @@
 
 #include "worker/io/link.h"
 
-#define PIPE_SIZE (1024u * 1024u)
+#define PIPE_SIZE (256u * 1024u)
 /* a smaller one (the user's share of pipe memory is used up) is worse than copying */
-#define PIPE_LEAST (256u * 1024u)
+#define PIPE_LEAST (128u * 1024u)
 #define PIPES_KEPT 32u
 
 struct pipe {

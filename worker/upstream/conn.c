@@ -212,8 +212,8 @@ void up_release(struct up_conn *c)
     c->arena = NULL;
     c->pipe = NULL;
     c->idle_since = clock_ms();
-    c->answered = c->request_done = c->request_end = c->got_head = c->paused = c->event_stream =
-        c->probe = false;
+    c->answered = c->request_done = c->request_end = c->got_head = c->slow = c->paused =
+        c->event_stream = c->probe = false;
     c->interims = 0;
     timer_set_at(&us->loop->timers, &c->timer, clock_ms() + up_idle_ms(c));
 }

@@ -11,10 +11,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define UP_READ     (128u * 1024u)
-#define UP_BUDGET   8              /* reads in one go before others get their turn */
-#define UP_SPLICE   (256u * 1024u) /* bodies with that much to come are spliced */
-#define UP_INTERIMS 32             /* 1xx answers to one request */
+#define UP_READ     (256u * 1024u)
+#define UP_READ_LOW (64u * 1024u) /* once the client was seen to be slower: less waits in memory   \
+                                   */
+#define UP_BUDGET 8               /* reads in one go before others get their turn */
+/* Bodies with that much to come are spliced: up to a mebibyte large copies cost less CPU (t/bench).
+ */
+#define UP_SPLICE   (1024u * 1024u)
+#define UP_INTERIMS 32 /* 1xx answers to one request */
+
+/* A head that is still incomplete (at most 256 KiB, see keys.def) and a read behind it. */
+_Static_assert(UP_READ + 262144 <= LOOP_SCRATCH, "scratch too small");
 
 static const char *const up_state_names[] = {
 #define X(n) [UP_##n] = #n,
@@ -323,7 +330,7 @@ static int up_give(struct up_conn *c, const char *p, size_t n, bool end,
 {
     int e = c->events->data(c->user, p, n, end, tr, ntr);
     if (e == 1 && !end) {
-        c->paused = true;
+        c->paused = c->slow = true;
         up_rearm(c);
     }
     return e < 0 || c->state == UP_CLOSED || c->state == UP_IDLE ? -ERR_EOF : 0;
@@ -590,7 +597,7 @@ static void up_read(struct up_conn *c)
         size_t have = c->in_n;
         if (have)
             memcpy(p, c->in, have);
-        ssize_t r = link_recv(&c->link, p + have, UP_READ);
+        ssize_t r = link_recv(&c->link, p + have, c->slow ? UP_READ_LOW : UP_READ);
         if (r == -ERR_AGAIN)
             return;
         if (r <= 0) {

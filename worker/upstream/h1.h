@@ -80,6 +80,7 @@ struct up_conn {
     bool request_end;  /* its end is in `out` */
     bool send_broken;  /* the server takes no more; its answer may still come */
     bool got_head, shut_after;
+    bool slow; /* the client did not keep up with this answer */
 };
 
 /* A connection to the server: pooled (unless fresh) or new. NULL with *ret_err (negative). */
