@@ -125,7 +125,9 @@ subtest 'HTTP/1.0 clients' => sub {
     $c = client($port);
     $c->send("GET /old HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
     $oc = $o->accept;
-    is($oc->read_request->{target}, '/old', 'HTTP/1.0 without Host');
+    my $old = $oc->read_request;
+    is($old->{target}, '/old', 'HTTP/1.0 without Host');
+    is($old->{fields}{host}[0], $o->address, 'gets the server\'s own name');
     $oc->send(response(200, [], 'kept'));
     $a = $c->read_response;
     like($a->{fields}{connection}[0], qr/^keep-alive$/i, 'keep-alive is confirmed');

@@ -71,6 +71,15 @@ static bool fetch_upgrade_allowed(const struct stream *s)
     return false;
 }
 
+/* Host for a server under its own name (RFC 9110 7.2: the port unless it is the scheme's). */
+static struct slice fetch_server_host(const struct stream *s)
+{
+    const struct conf_server *c = fetch_server(s)->conf;
+    if (!c->host.n)
+        return SLICE("localhost");
+    return c->port == 80 ? c->host : c->name;
+}
+
 static int fetch_build_head(struct stream *s)
 {
     const struct conf_scope_keys *k = s->scope;
@@ -88,9 +97,11 @@ static int fetch_build_head(struct stream *s)
                                 .framing = s->req.framing,
                                 .content_length = s->req.content_length};
     if (slice_eq(k->host_header, SLICE("server")))
-        f.host = fetch_server(s)->conf->host.n ? fetch_server(s)->conf->host : SLICE("localhost");
+        f.host = fetch_server_host(s);
     else if (!slice_eq(k->host_header, SLICE("client")))
         f.host = k->host_header;
+    else if (!s->req.authority.n) /* an HTTP/1.0 client need not say; many servers want to know */
+        f.host = fetch_server_host(s);
     s->upgrade = f.upgrade = fetch_upgrade_allowed(s);
     forward_request_head(&o, &s->req, &f);
     if (o.overflow)
@@ -224,7 +235,8 @@ static void fetch_connect(struct stream *s)
     /* Looked at first where dying on the way could not be made good by another try. */
     bool check = !idempotent || s->req.framing != HTTP_BODY_NONE;
     s->conn = up_acquire(fetch_server(s), s->fresh, check, &e);
-    if (s->conn && (!s->out_head.p || slice_eq(s->scope->host_header, SLICE("server"))))
+    if (s->conn &&
+        (!s->out_head.p || !s->req.authority.n || slice_eq(s->scope->host_header, SLICE("server"))))
         e = fetch_build_head(s);
     if (!s->conn || e < 0) {
         if (s->conn)
