@@ -13,6 +13,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+/* config/ may not include shm/, so it has the limits of the segment's tables a second time. */
+_Static_assert(CONF_MOST_SERVERS == SHM_SERVERS && CONF_MOST_SERIES == SHM_SERIES &&
+                   CONF_MOST_NAMES == SHM_NAMES,
+               "the configuration's limits are not the segment's");
+
 /* A process that was told to stop has so long before it is killed. */
 #define STOP_GRACE_MS 5000
 /* And one whose drain time is over, before it is told to stop: it ends by itself when its clock
