@@ -231,25 +231,6 @@ uint16_t addr_port(const struct sockaddr *sa)
     return 0;
 }
 
-bool addr_equal(const struct addr_any *a, const struct addr_any *b)
-{
-    if (a->u.sa.sa_family != b->u.sa.sa_family)
-        return false;
-    switch (a->u.sa.sa_family) {
-    case AF_INET:
-        return a->u.in.sin_port == b->u.in.sin_port &&
-               a->u.in.sin_addr.s_addr == b->u.in.sin_addr.s_addr;
-    case AF_INET6:
-        return a->u.in6.sin6_port == b->u.in6.sin6_port &&
-               a->u.in6.sin6_scope_id == b->u.in6.sin6_scope_id &&
-               memcmp(&a->u.in6.sin6_addr, &b->u.in6.sin6_addr, 16) == 0;
-    case AF_UNIX:
-        return strncmp(a->u.un.sun_path, b->u.un.sun_path, sizeof(a->u.un.sun_path)) == 0;
-    default:
-        return a->len == b->len && memcmp(&a->u, &b->u, a->len) == 0;
-    }
-}
-
 /* Whether the first `bits` of two networks are equal. */
 static bool cidr_same(const uint8_t *a, const uint8_t *b, unsigned bits)
 {
@@ -315,11 +296,6 @@ static const uint8_t *cidr_peer(const struct sockaddr *sa, int *ret_family)
         return a->s6_addr;
     *ret_family = AF_INET;
     return a->s6_addr + 12;
-}
-
-bool cidr_match(const struct cidr *c, const struct sockaddr *sa)
-{
-    return cidr_match_any(c, 1, sa);
 }
 
 bool cidr_match_any(const struct cidr *c, size_t n, const struct sockaddr *sa)

@@ -41,11 +41,9 @@ size_t addr_fmt(char out[128], const struct sockaddr *sa, socklen_t len);
 /* The address alone; IPv4-mapped shown as IPv4 */
 size_t addr_fmt_ip(char out[64], const struct sockaddr *sa);
 uint16_t addr_port(const struct sockaddr *sa);
-bool addr_equal(const struct addr_any *a, const struct addr_any *b);
 /* "10.0.0.0/8", "::1", "unix"; host bits must be zero */
 int cidr_parse(struct slice s, struct cidr *ret);
 /* IPv4-mapped IPv6 counts as IPv4 */
-bool cidr_match(const struct cidr *c, const struct sockaddr *sa);
 bool cidr_match_any(const struct cidr *c, size_t n, const struct sockaddr *sa);
 
 #endif

@@ -21,10 +21,8 @@ static inline uint64_t clock_us(void)
 {
     return clock_cached.us;
 }
-/* Texts of the cached wall time, remade at most once a second. */
-/* IMF-fixdate, RFC 9110 §5.6.7: Sun, 06 Nov 1994 08:49:37 GMT */
+/* The cached wall time, remade at most once a second: IMF-fixdate, RFC 9110 5.6.7,
+ * Sun, 06 Nov 1994 08:49:37 GMT */
 struct slice clock_http_date(void);
-struct slice clock_iso(void); /* 2026-11-21T02:50:00+00:00 (local zone offset) */
-struct slice clock_clf(void); /* 21/Nov/2026:02:50:00 +0000 */
 
 #endif

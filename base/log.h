@@ -15,16 +15,6 @@ enum log_level {
     LOG_LV_INFO,
     LOG_LV_DEBUG
 };
-enum log_subsys {
-    LOG_SYS_CORE,
-    LOG_SYS_IO,
-    LOG_SYS_CLIENT,
-    LOG_SYS_STREAM,
-    LOG_SYS_UPSTREAM,
-    LOG_SYS_HTTP,
-    LOG_SYS_CONTROL,
-    LOG_SYS__COUNT
-};
 
 extern enum log_level log_threshold; /* lines above it are not formatted */
 

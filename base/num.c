@@ -1,4 +1,4 @@
-/* Numbers, sizes, durations, rates, percentages: parse strictly, print so that it reparses. */
+/* Numbers, sizes, durations, percentages: parse strictly, print so that it reparses. */
 #include "base/num.h"
 
 #include "base/err.h"
@@ -47,32 +47,6 @@ int num_u64(struct slice s, uint64_t *ret)
     if (rc == 0)
         *ret = v;
     return rc;
-}
-
-int num_hex(struct slice s, uint64_t *ret)
-{
-    uint64_t v = 0;
-    bool over = false;
-    if (s.n == 0)
-        return -ERR_INVAL;
-    for (size_t i = 0; i < s.n; i++) {
-        char c = s.p[i];
-        unsigned d;
-        if (num_is_digit(c))
-            d = (unsigned)(c - '0');
-        else if (c >= 'a' && c <= 'f')
-            d = (unsigned)(c - 'a') + 10;
-        else if (c >= 'A' && c <= 'F')
-            d = (unsigned)(c - 'A') + 10;
-        else
-            return -ERR_INVAL;
-        over |= v >> 60 != 0;
-        v = v << 4 | d;
-    }
-    if (over)
-        return -ERR_RANGE;
-    *ret = v;
-    return 0;
 }
 
 int num_size(struct slice s, uint64_t *ret)
@@ -140,28 +114,6 @@ int num_duration(struct slice s, uint64_t *ret_ms)
     if (over)
         return -ERR_RANGE;
     *ret_ms = total;
-    return 0;
-}
-
-int num_rate(struct slice s, uint64_t *ret_per_1000s)
-{
-    uint64_t v, seconds;
-    int rc = num_take(&s, &v);
-    if (rc == -ERR_INVAL)
-        return rc;
-    if (slice_eq(s, SLICE("/s")))
-        seconds = 1;
-    else if (slice_eq(s, SLICE("/m")))
-        seconds = 60;
-    else if (slice_eq(s, SLICE("/h")))
-        seconds = 3600;
-    else
-        return -ERR_INVAL;
-    if (rc < 0 || __builtin_mul_overflow(v, (uint64_t)1000, &v))
-        return -ERR_RANGE;
-    /* Nearest, but something asked for is never rounded to nothing. */
-    uint64_t per = v / seconds + (v % seconds >= (seconds + 1) / 2 ? 1 : 0);
-    *ret_per_1000s = per == 0 && v > 0 ? 1 : per;
     return 0;
 }
 

@@ -1,4 +1,4 @@
-/* The only parsers and printers of numbers, sizes, durations, rates and percentages. */
+/* The only parsers and printers of numbers, sizes, durations and percentages. */
 #ifndef BASE_NUM_H
 #define BASE_NUM_H
 
@@ -6,12 +6,9 @@
 
 /* Decimal digits only, whole slice, no sign. 0, -ERR_INVAL or -ERR_RANGE (overflow). */
 int num_u64(struct slice s, uint64_t *ret);
-int num_hex(struct slice s, uint64_t *ret);
 int num_size(struct slice s, uint64_t *ret); /* bytes: 512, 64k, 16m, 1g (powers of 1024) */
 /* 250ms, 30s, 5m, 1h30m, 7d: parts descend; a bare 0 is allowed, nothing else bare. */
 int num_duration(struct slice s, uint64_t *ret_ms);
-/* 100/s, 5/m, 10/h; rounded to the nearest, but never to 0. */
-int num_rate(struct slice s, uint64_t *ret_per_1000s);
 /* "5%" = 5000 thousandths of a percent; decimals allowed; <= 100% */
 int num_percent(struct slice s, uint32_t *ret_milli);
 /* Print into out (32 bytes are enough), NUL-terminated, return length. */

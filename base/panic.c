@@ -32,7 +32,6 @@ static const struct {
 
 static char *panic_record;
 static size_t panic_size, panic_used;
-static const char *volatile panic_what;
 static volatile sig_atomic_t panic_busy;
 static bool panic_installed;
 static struct sigaction panic_before[PANIC_SIGNALS];
@@ -112,12 +111,6 @@ static void panic_write(int sig, const siginfo_t *info)
     panic_put(" pid ");
     panic_put_number((uintptr_t)getpid(), 10);
     panic_end_line();
-    const char *what = panic_what;
-    if (what) {
-        panic_put("context ");
-        panic_put(what);
-        panic_end_line();
-    }
     void *frames[PANIC_FRAMES];
     int n = backtrace(frames, PANIC_FRAMES);
     for (int i = 0; i < n; i++) {
@@ -195,11 +188,6 @@ void panic_install(void)
     sigemptyset(&sa.sa_mask);
     for (size_t i = 0; i < PANIC_SIGNALS; i++)
         sigaction(panic_signals[i].number, &sa, &panic_before[i]);
-}
-
-void panic_context(const char *what)
-{
-    panic_what = what;
 }
 
 _Noreturn void panic_fail(const char *cond, const char *file, int line, const char *func)

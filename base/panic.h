@@ -19,12 +19,9 @@
 
 /* The record is text in memory of the caller (a slot in the segment), at most n bytes,
  * NUL-terminated. NULL = stderr only. Handlers for SEGV, BUS, FPE, ILL, ABRT write signal, address,
- * backtrace, context. */
+ * backtrace. */
 void panic_attach(char *record, size_t n);
 void panic_install(void);
-/* A short text about what is being done, included in the record ("stream 17 step fetch"); static or
- * long-lived. */
-void panic_context(const char *what);
 _Noreturn void panic_fail(const char *cond, const char *file, int line, const char *func);
 
 #endif

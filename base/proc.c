@@ -109,20 +109,9 @@ static uint64_t proc_cpu_max(struct slice text)
     return cpus > 0 ? cpus : 1;
 }
 
-static uint64_t proc_memory_max(struct slice text)
-{
-    uint64_t v;
-    return num_u64(text, &v) < 0 ? 0 : v;
-}
-
 uint64_t proc_cgroup_cpus(const char *root, const char *path)
 {
     return proc_cgroup_min(root, path, "cpu.max", proc_cpu_max);
-}
-
-uint64_t proc_cgroup_memory(const char *root, const char *path)
-{
-    return proc_cgroup_min(root, path, "memory.max", proc_memory_max);
 }
 
 /* The path of the v2 hierarchy (the line "0::PATH") of this process. */
@@ -151,16 +140,6 @@ int proc_cpu_count(void)
     if (quota > 0 && quota < (uint64_t)cpus)
         cpus = (int)quota;
     return cpus > 0 ? cpus : 1;
-}
-
-uint64_t proc_memory_limit(void)
-{
-    char path[PROC_PATH_MAX];
-    long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
-    uint64_t bytes = pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size : UINT64_MAX;
-    uint64_t limit =
-        proc_own_cgroup(path, sizeof(path)) ? proc_cgroup_memory(PROC_CGROUP_ROOT, path) : 0;
-    return limit > 0 && limit < bytes ? limit : bytes;
 }
 
 int proc_pin(int nth)

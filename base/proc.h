@@ -13,11 +13,9 @@ int proc_pin(int nth);
 /* Raises soft (and hard, as root) RLIMIT_NOFILE, never lowers it; returns what holds.
  * want 0 = the hard limit, but at most 1M; 1M as root. */
 uint64_t proc_raise_nofile(uint64_t want);
-uint64_t proc_memory_limit(void); /* bytes: min(physical, cgroup v2 memory.max) */
 /* Least limit of a cgroup v2 and its parents, 0 = none. root is where cgroup2 is mounted, path as
- * in /proc/self/cgroup. CPUs are rounded up, memory is in bytes. */
+ * in /proc/self/cgroup. CPUs are rounded up. */
 uint64_t proc_cgroup_cpus(const char *root, const char *path);
-uint64_t proc_cgroup_memory(const char *root, const char *path);
 /* Resolves user/group names; group empty = the user's own. -ERR_NOENT. */
 int proc_lookup_user(const char *user, const char *group, uid_t *ret_uid, gid_t *ret_gid);
 /* setgroups, setresgid, setresuid, no way back is verified; no capabilities, PR_SET_NO_NEW_PRIVS,

@@ -207,13 +207,3 @@ void conf_words_put(struct buf *out, struct slice word)
     else
         put_quoted(out, word);
 }
-
-void conf_words_put_option(struct buf *out, const char *name, struct slice value)
-{
-    buf_str(out, name);
-    buf_chr(out, '=');
-    if (plain(value))
-        buf_add(out, value);
-    else
-        put_quoted(out, value);
-}

@@ -22,6 +22,5 @@ int conf_words_split(const struct conf_ini_entry *e, struct arena *a, struct buf
 /* Writes a word so that conf_words_split() reads it again. */
 void conf_words_put(struct buf *out, struct slice word);
 /* The same for `name=value`, where only the value is quoted. */
-void conf_words_put_option(struct buf *out, const char *name, struct slice value);
 
 #endif

@@ -424,8 +424,3 @@ int control_conn_fd(const struct conn *c)
 {
     return c->ev.fd;
 }
-
-unsigned control_count(void)
-{
-    return control.n;
-}

@@ -64,6 +64,5 @@ void conn_usage(struct conn *c);
 /* The verdict of a reload or upgrade: text is one or more lines. */
 void conn_reload_verdict(struct conn *c, bool ok, uint32_t generation, uint64_t ms,
                          struct slice text);
-unsigned control_count(void);
 
 #endif

@@ -27,11 +27,6 @@ void ev_fini(void)
     ev_epoll = -1;
 }
 
-int ev_fd(void)
-{
-    return ev_epoll;
-}
-
 int ev_add(struct ev *e, int fd, uint32_t events, void (*fn)(struct ev *e, uint32_t events))
 {
     struct epoll_event ee = {.events = events, .data.ptr = e};

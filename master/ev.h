@@ -21,7 +21,6 @@ struct ev_timer {
 
 int ev_init(void);
 void ev_fini(void);
-int ev_fd(void);
 /* Level-triggered. 0 or -ERR_SYS. */
 int ev_add(struct ev *e, int fd, uint32_t events, void (*fn)(struct ev *e, uint32_t events));
 void ev_want(struct ev *e, uint32_t events);

@@ -220,11 +220,3 @@ void supervise_init(void)
     supervise_last_ms = clock_ms();
     ev_timer_set(&supervise_timer, LOOK_MS, supervise_look);
 }
-
-unsigned supervise_crash_loops(void)
-{
-    unsigned n = 0;
-    for (uint32_t i = 0; master.live && i < master.live->nchild; i++)
-        n += master.live->child[i].deaths.crash_loop;
-    return n;
-}

@@ -8,7 +8,5 @@
 void supervise_init(void); /* starts the look every second */
 void supervise_reap(void); /* after SIGCHLD: everybody who ended */
 void supervise_ready(struct child *c);
-/* Workers of the live generation in a crash loop. */
-unsigned supervise_crash_loops(void);
 
 #endif

@@ -23,7 +23,6 @@ struct worker {
     struct timer resolve_due;
     struct list watched; /* the resolver's sockets */
     struct pool watches;
-    uint64_t turns_counted;
     enum log_level level_before;
     bool log_dirty, draining, orphan, ready_sent;
     int status;

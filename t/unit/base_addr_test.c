@@ -94,7 +94,7 @@ static bool matches(const char *range, const char *ip)
     union addr a;
     if (cidr_parse(slice_str(range), &c) < 0 || addr_parse_ip(slice_str(ip), &a) < 0)
         tap_bail("%s or %s does not parse", range, ip);
-    return cidr_match(&c, &a.sa);
+    return cidr_match_any(&c, 1, &a.sa);
 }
 
 static void test_cidr(void)
@@ -115,7 +115,7 @@ static void test_cidr(void)
     struct sockaddr_un un = {.sun_family = AF_UNIX};
     union addr a = {0};
     tap_is_int(cidr_parse(SLICE("unix"), &c[0]), 0, "unix");
-    tap_ok(cidr_match(&c[0], (const void *)&un), "matches a unix peer");
+    tap_ok(cidr_match_any(&c[0], 1, (const void *)&un), "matches a unix peer");
     tap_is_int(cidr_parse(SLICE("127.0.0.0/8"), &c[1]), 0, "two ranges");
     addr_parse_ip(SLICE("127.0.0.1"), &a);
     tap_ok(cidr_match_any(c, 2, &a.sa) && !cidr_match_any(c, 1, &a.sa) &&
@@ -144,17 +144,9 @@ static void test_print(void)
     char text[128];
     tap_is_str(slice_of(text, addr_fmt(text, (const void *)&un, sizeof(sa_family_t))),
                "unix:", "an unnamed unix peer");
-    struct addr_any x, y;
+    struct addr_any x;
     addr_parse(SLICE("[::1]:80"), &x);
-    addr_parse(SLICE("[::1]:80"), &y);
-    tap_ok(addr_equal(&x, &y), "equal");
     tap_is_int(addr_port(&x.u.sa), 80, "port");
-    addr_parse(SLICE("[::1]:81"), &y);
-    tap_ok(!addr_equal(&x, &y), "another port");
-    addr_parse(SLICE("unix:/a"), &x);
-    tap_ok(!addr_equal(&x, &y), "another family");
-    addr_parse(SLICE("unix:/ab"), &y);
-    tap_ok(!addr_equal(&x, &y), "another path");
 }
 
 int main(void)

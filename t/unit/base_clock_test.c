@@ -18,19 +18,12 @@ int main(void)
 
     clock_cached.wall_ms = 784111777123;
     tap_is_str(clock_http_date(), "Sun, 06 Nov 1994 08:49:37 GMT", "the example of RFC 9110");
-    tap_is_str(clock_iso(), "1994-11-06T14:19:37+05:30", "ISO, local");
-    tap_is_str(clock_clf(), "06/Nov/1994:14:19:37 +0530", "CLF, local");
     clock_cached.wall_ms = 784111777999;
     const char *p = clock_http_date().p;
     clock_cached.wall_ms = 784111778000;
     tap_is_str(clock_http_date(), "Sun, 06 Nov 1994 08:49:38 GMT", "the next second");
     tap_ok(clock_http_date().p == p, "in the same place");
-    tap_is_str(clock_clf(), "06/Nov/1994:14:19:38 +0530", "each text by itself");
     clock_cached.wall_ms = 1709164800000;
     tap_is_str(clock_http_date(), "Thu, 29 Feb 2024 00:00:00 GMT", "a leap day");
-    setenv("TZ", "YST+3:30", 1);
-    tzset();
-    clock_cached.wall_ms = 1000;
-    tap_is_str(clock_iso(), "1969-12-31T20:30:01-03:30", "west of Greenwich");
     return tap_done();
 }

@@ -39,13 +39,6 @@ static void test_numbers(void)
     const char *const bad[] = {"", "-1", "+1", " 1", "1 ", "1,0", "0x1", "1e3", "\xb2"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         refuses(num_u64, bad[i], -ERR_INVAL);
-    takes(num_hex, "fF09", 0xff09);
-    takes(num_hex, "0000000000000000000000001", 1);
-    takes(num_hex, "ffffffffffffffff", UINT64_MAX);
-    refuses(num_hex, "10000000000000000", -ERR_RANGE);
-    refuses(num_hex, "", -ERR_INVAL);
-    refuses(num_hex, "0x1", -ERR_INVAL);
-    refuses(num_hex, "g", -ERR_INVAL);
 }
 
 static void test_sizes(void)
@@ -83,19 +76,8 @@ static void test_durations(void)
         refuses(num_duration, bad[i], -ERR_INVAL);
 }
 
-static void test_rates(void)
+static void test_percentages(void)
 {
-    takes(num_rate, "100/s", 100000);
-    takes(num_rate, "6/m", 100);
-    takes(num_rate, "5/m", 83);
-    takes(num_rate, "36/h", 10);
-    takes(num_rate, "1/h", 1);
-    takes(num_rate, "0/s", 0);
-    refuses(num_rate, "99999999999999999999/s", -ERR_RANGE);
-    refuses(num_rate, "18446744073709552/s", -ERR_RANGE);
-    const char *const bad[] = {"", "5", "/s", "5/d", "5/", "5s", "5/ s", "5/min"};
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-        refuses(num_rate, bad[i], -ERR_INVAL);
     takes(percent, "5%", 5000);
     takes(percent, "0%", 0);
     takes(percent, "100%", 100000);
@@ -105,9 +87,9 @@ static void test_rates(void)
     refuses(percent, "100.001%", -ERR_RANGE);
     refuses(percent, "101%", -ERR_RANGE);
     refuses(percent, "99999999999999999999%", -ERR_RANGE);
-    const char *const badp[] = {"", "5", "%", ".5%", "5.%", "1.2345%", "5%%", "-5%", "5 %", "1.x%"};
-    for (size_t i = 0; i < sizeof(badp) / sizeof(badp[0]); i++)
-        refuses(percent, badp[i], -ERR_INVAL);
+    const char *const bad[] = {"", "5", "%", ".5%", "5.%", "1.2345%", "5%%", "-5%", "5 %", "1.x%"};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        refuses(percent, bad[i], -ERR_INVAL);
 }
 
 static void test_printers(void)
@@ -150,7 +132,7 @@ int main(void)
     test_numbers();
     test_sizes();
     test_durations();
-    test_rates();
+    test_percentages();
     test_printers();
     return tap_done();
 }

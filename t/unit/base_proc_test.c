@@ -52,17 +52,12 @@ static void test_cgroup(void)
     mkdir(path_of("a/b"), 0700);
     put("a/b/cpu.max", "max 100000\n");
     put("a/cpu.max", "250000 100000\n");
-    put("a/b/memory.max", "1000000\n");
-    put("a/memory.max", "900000\n");
     tap_is_int(proc_cgroup_cpus(dir, "/a/b"), 3, "2.5 CPUs of a parent are 3");
-    tap_is_int(proc_cgroup_memory(dir, "/a/b"), 900000, "the parent has less memory");
     put("a/b/cpu.max", "1000 100000\n");
     tap_is_int(proc_cgroup_cpus(dir, "/a/b/"), 1, "a hundredth is one");
     tap_is_int(proc_cgroup_cpus(dir, "/"), 0, "the root has no limit");
     tap_is_int(proc_cgroup_cpus(dir, "/a/../a"), 0, "paths outside the root are not followed");
-    put("a/memory.max", "max\n");
     put("a/cpu.max", "junk\n");
-    tap_is_int(proc_cgroup_memory(dir, "/a"), 0, "max is no limit");
     tap_is_int(proc_cgroup_cpus(dir, "/a"), 0, "nor is junk");
     tap_is_int(proc_cgroup_cpus(dir, "/nowhere"), 0, "nor a group that is not there");
 }
@@ -230,7 +225,6 @@ int main(int argc, char **argv)
         tap_bail("mkdtemp");
     test_cgroup();
     tap_ok(proc_cpu_count() >= 1 && proc_cpu_count() <= sysconf(_SC_NPROCESSORS_CONF), "CPUs");
-    tap_ok(proc_memory_limit() >= 1 << 20, "memory");
     tap_is_int(run(pin_child), 0, "pinning");
     tap_is_int(run(nofile_child), 0, "descriptors");
     uid_t uid = 99;
@@ -249,9 +243,8 @@ int main(int argc, char **argv)
                proc_nonblock(fd) == 0 && (fcntl(fd, F_GETFL) & O_NONBLOCK) &&
                proc_nonblock(-1) == -ERR_SYS,
            "descriptor flags");
-    static const char *const made[] = {
-        "a/b/cpu.max", "a/b/memory.max", "a/b",    "a/cpu.max", "a/memory.max", "a",
-        "pid",         "link",           "notify", "."};
+    static const char *const made[] = {"a/b/cpu.max", "a/b",  "a/cpu.max", "a",
+                                       "pid",         "link", "notify",    "."};
     for (size_t i = 0; i < sizeof(made) / sizeof(made[0]); i++)
         remove(path_of(made[i]));
     rmdir(dir);

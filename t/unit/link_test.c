@@ -42,9 +42,9 @@ static int fake_shutdown(struct link *k)
     (void)k;
     return 0;
 }
-static void fake_close(struct loop *l, struct link *k)
+static void fake_close(struct link *k)
 {
-    (void)l, (void)k;
+    (void)k;
 }
 static const struct link_ops fake_ops = {
     .recv = fake_recv, .writev = fake_writev, .shutdown = fake_shutdown, .close = fake_close};

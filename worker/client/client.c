@@ -207,7 +207,7 @@ void client_close(struct client *c)
     c->in = NULL;
     pool_put(&cs->bodies, c->body);
     c->body = NULL;
-    c->link.ops->close(cs->loop, &c->link);
+    c->link.ops->close(&c->link);
     loop_bury(cs->loop, &c->corpse, c, &cs->pool);
 }
 
@@ -285,19 +285,19 @@ static void client_new(struct client_listener *ln, int fd, const union addr *a)
     counter_add(cs->ctr, CTR_CONN_ACCEPTED, 1);
     if (cs->n >= cs->max && !clients_trim(cs, CLIENT_TRIM)) {
         counter_add(cs->ctr, CTR_CONN_REFUSED, 1);
-        io_close(cs->loop, &io);
+        io_close(&io);
         return;
     }
     if (counted && !client_address_enter(cs, client_address_key(cs, a))) {
         counter_add(cs->ctr, CTR_CONN_REFUSED, 1);
-        io_close(cs->loop, &io);
+        io_close(&io);
         return;
     }
     struct client *c = client_make(cs, ln->listen, fd, a, ln->port);
     if (!c) {
         if (counted)
             client_address_leave(cs, client_address_key(cs, a));
-        io_close(cs->loop, &io);
+        io_close(&io);
         return;
     }
     c->addressed = counted;
@@ -433,7 +433,7 @@ static void clients_close_listeners(struct clients *cs)
     }
     clients_accept_stop(cs);
     for (size_t i = 0; i < cs->nlistener; i++)
-        io_close(cs->loop, &cs->listener[i].io);
+        io_close(&cs->listener[i].io);
 }
 
 static void clients_on_drain_idle(struct timer *t)

@@ -90,7 +90,7 @@ void handover_close(struct handover *h)
     if (h->io.fd < 0)
         return;
     h->all->handing = false;
-    io_close(h->all->loop, &h->io);
+    io_close(&h->io);
 }
 
 void handover_send(struct handover *h)

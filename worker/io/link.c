@@ -49,9 +49,9 @@ static int plain_shutdown(struct link *k)
     return shutdown(k->io.fd, SHUT_WR) ? -ERR_SYS : 0;
 }
 
-static void plain_close(struct loop *l, struct link *k)
+static void plain_close(struct link *k)
 {
-    io_close(l, &k->io);
+    io_close(&k->io);
 }
 
 const struct link_ops link_plain = {.recv = plain_recv,

@@ -14,8 +14,8 @@ struct link_ops {
     ssize_t (*recv)(struct link *k, char *p, size_t n);
     /* Bytes taken (may be short), -ERR_AGAIN, -ERR_SYS. */
     ssize_t (*writev)(struct link *k, const struct iovec *iov, int n);
-    int (*shutdown)(struct link *k);               /* no more writes */
-    void (*close)(struct loop *l, struct link *k); /* also io_close() */
+    int (*shutdown)(struct link *k); /* no more writes */
+    void (*close)(struct link *k);   /* also io_close() */
     /* the fd's bytes are the bytes: splice(2) may be used on it */
     bool splice;
 };

@@ -79,7 +79,7 @@ void io_again(struct loop *l, struct io *io)
     list_append(&l->again, &io->again);
 }
 
-void io_close(struct loop *l, struct io *io)
+void io_close(struct io *io)
 {
     if (io->queued) {
         io->queued = false;
@@ -89,7 +89,6 @@ void io_close(struct loop *l, struct io *io)
         return;
     close(io->fd);
     io->fd = -1;
-    l->closes++;
 }
 
 void loop_bury(struct loop *l, struct loop_corpse *c, void *obj, struct pool *pool)
@@ -153,7 +152,6 @@ int loop_run(struct loop *l)
         l->turns++;
         if (l->on_turn)
             l->on_turn(l->arg);
-        l->closes = 0;
         loop_bury_dead(l);
     }
     return 0;

@@ -37,7 +37,6 @@ struct loop {
     uint64_t turns;
     char *scratch;      /* LOOP_SCRATCH bytes, valid during one handler: reads land here first */
     char *scratch_head; /* LOOP_SCRATCH bytes: heads being written */
-    uint32_t closes;    /* descriptors closed in this turn: room for accepting again */
 };
 /* Overlays a part of a dead object that stale events do not read (its timer, once stopped). */
 struct loop_corpse {
@@ -59,7 +58,7 @@ int io_add_level(struct loop *l, struct io *io, bool exclusive);
 void io_remove(struct loop *l, struct io *io);
 /* Calls the handler again in the next turn: a budget ran out, there is more to do. */
 void io_again(struct loop *l, struct io *io);
-void io_close(struct loop *l, struct io *io); /* closes the fd and forgets queued work */
+void io_close(struct io *io); /* closes the fd and forgets queued work */
 /* Gives obj back to its pool at the end of the turn; c lies somewhere inside it. */
 void loop_bury(struct loop *l, struct loop_corpse *c, void *obj, struct pool *pool);
 void loop_bury_dead(struct loop *l); /* now, outside of a turn */

@@ -399,6 +399,7 @@ int stream_body(struct stream *s, const char *p, size_t n, bool end,
         /* Nobody is there to take them, and the client's side was told so: dropping them would
          * falsify the request. */
         DEBUG_MUST(s->want_body && s->conn);
+        counter_add(s->env->ctr, CTR_IMPOSSIBLE, 1);
         stream_client_failed(s, ERR_INTERNAL);
         return -ERR_INTERNAL;
     }

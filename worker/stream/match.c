@@ -15,7 +15,6 @@
 struct match {
     pcre2_code *code;
     unsigned groups;
-    bool jit;
 };
 
 /* Scratch of this process. Children after fork own a copy of it, so sharing is not a concern. */
@@ -92,7 +91,7 @@ int match_compile(struct slice pattern, bool caseless, struct match **ret, char 
     m->code = re;
     m->groups = captures + 1;
     /* Fails where pages cannot be made executable; the interpreter answers the same. */
-    m->jit = pcre2_jit_compile(re, PCRE2_JIT_COMPLETE) == 0;
+    (void)pcre2_jit_compile(re, PCRE2_JIT_COMPLETE);
     *ret = m;
     return 0;
 }
@@ -153,11 +152,6 @@ int match_group(const struct match *m, struct slice name)
     text[name.n] = '\0';
     const int g = pcre2_substring_number_from_name(m->code, (PCRE2_SPTR)(const void *)text);
     return g > 0 ? g : -ERR_NOENT;
-}
-
-bool match_jit(const struct match *m)
-{
-    return m->jit;
 }
 
 const char *match_version(void)

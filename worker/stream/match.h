@@ -31,7 +31,6 @@ bool match_test(const struct match *m, struct slice subject);
 int match_capture(const struct match *m, struct slice subject, struct match_groups *ret);
 /* Number of the group `(?<name>...)`, or -ERR_NOENT. */
 int match_group(const struct match *m, struct slice name);
-bool match_jit(const struct match *m);
 const char *
 match_version(void); /* "10.42 2022-12-11"; with " (no JIT)" where the library lacks it */
 

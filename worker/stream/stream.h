@@ -119,7 +119,7 @@ struct stream {
     uint64_t body_in, body_out, bytes_in, bytes_out;
     /* durations except begin_us; UINT64_MAX = did not happen */
     uint64_t begin_us, queue_us, connect_us, first_us, end_us;
-    uint64_t queued_at_us, sent_at_us;
+    uint64_t queued_at_us;
     int64_t wall_ms;
     int server;      /* index of the server tried last; -1 = none */
     int reason;      /* enum err of an abnormal end */

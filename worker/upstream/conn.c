@@ -151,7 +151,7 @@ void up_conn_close(struct up_conn *c)
     outq_free(&c->out);
     free(c->in);
     c->in = NULL;
-    c->link.ops->close(us->loop, &c->link);
+    c->link.ops->close(&c->link);
     loop_bury(us->loop, &c->corpse, c, &us->conns);
 }
 
@@ -213,7 +213,7 @@ void up_release(struct up_conn *c)
     c->pipe = NULL;
     c->idle_since = clock_ms();
     c->answered = c->request_done = c->request_end = c->got_head = c->slow = c->paused =
-        c->event_stream = c->probe = false;
+        c->event_stream = false;
     c->interims = 0;
     timer_set_at(&us->loop->timers, &c->timer, clock_ms() + up_idle_ms(c));
 }

@@ -11,10 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define UP_READ     (256u * 1024u)
-#define UP_READ_LOW (64u * 1024u) /* once the client was seen to be slower: less waits in memory   \
-                                   */
-#define UP_BUDGET 8               /* reads in one go before others get their turn */
+#define UP_READ (256u * 1024u)
+#define UP_READ_LOW                                                                                \
+    (64u * 1024u)   /* once the client was seen to be slower: less waits in memory                 \
+                     */
+#define UP_BUDGET 8 /* reads in one go before others get their turn */
 /* Bodies with that much to come are spliced: up to a mebibyte large copies cost less CPU (t/bench).
  */
 #define UP_SPLICE   (1024u * 1024u)
@@ -297,11 +298,6 @@ static void up_writable(struct up_conn *c)
     }
     up_rearm(c);
     c->events->drained(c->user);
-}
-
-void up_tunnel(struct up_conn *c)
-{
-    up_set_state(c, UP_TUNNEL);
 }
 
 void up_take_tunnel(struct up_conn *c, const struct up_timeouts *t, const struct up_events *ev,

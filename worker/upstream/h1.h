@@ -75,7 +75,7 @@ struct up_conn {
     enum http_framing request_framing;
     uint8_t state;
     uint8_t interims;
-    bool reused, paused, persistent, answered, event_stream, probe, eof;
+    bool reused, paused, persistent, answered, event_stream, eof;
     bool request_done; /* all of it is with the kernel */
     bool request_end;  /* its end is in `out` */
     bool send_broken;  /* the server takes no more; its answer may still come */
@@ -113,8 +113,6 @@ void up_resume(struct up_conn *c);
 bool up_splice(struct up_conn *c, struct pipe *p);
 /* Is there enough left of a body for it? */
 bool up_spliceable(const struct up_conn *c);
-/* After 101: bytes both ways, as they are. */
-void up_tunnel(struct up_conn *c);
 /* After the peer's end in a tunnel. */
 void up_shutdown(struct up_conn *c);
 /* The exchange is over: back to the pool when the answer was complete and both sides agree, else
