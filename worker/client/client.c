@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/panic.h"
 #include "worker/io/sock.h"
 
 #include <stdlib.h>
@@ -164,9 +165,22 @@ static void client_address_leave(struct clients *cs, uint64_t key)
 
 /* ---- states ---- */
 
+/* Bit t of row f: the step f -> t is legal. */
+#define STEP(n) (1u << CLIENT_##n)
+static const uint8_t client_steps[CLIENT__COUNT] = {
+    [CLIENT_PROXY] = STEP(HEAD) | STEP(CLOSED),
+    [CLIENT_IDLE] = STEP(HEAD) | STEP(EXCHANGE) | STEP(CLOSED),
+    [CLIENT_HEAD] = STEP(IDLE) | STEP(EXCHANGE) | STEP(CLOSED), /* IDLE: taken over from a worker */
+    [CLIENT_EXCHANGE] = STEP(IDLE) | STEP(TUNNEL) | STEP(LINGER) | STEP(CLOSED),
+    [CLIENT_TUNNEL] = STEP(LINGER) | STEP(CLOSED),
+    [CLIENT_LINGER] = STEP(CLOSED),
+};
+#undef STEP
+
 void client_set_state(struct client *c, enum client_state st)
 {
     struct clients *cs = c->all;
+    DEBUG_MUST(client_steps[c->state] >> st & 1u);
     bool was = c->state == CLIENT_IDLE, is = st == CLIENT_IDLE;
     cs->ntunnel += (uint32_t)(st == CLIENT_TUNNEL) - (uint32_t)(c->state == CLIENT_TUNNEL);
     c->state = (uint8_t)st;
@@ -192,12 +206,10 @@ void client_close(struct client *c)
     struct clients *cs = c->all;
     if (c->state == CLIENT_CLOSED)
         return;
-    if (c->state == CLIENT_IDLE || c->state == CLIENT_TUNNEL)
-        client_set_state(c, CLIENT_HEAD);
+    client_set_state(c, CLIENT_CLOSED);
     list_remove(&c->node);
     if (c->addressed)
         client_address_leave(cs, client_address_key(cs, &c->peer.addr));
-    c->state = CLIENT_CLOSED;
     cs->n--;
     gauge_add(cs->gau, GAU_CONNS, -1);
     counter_add(cs->ctr, CTR_CONN_CLOSED, 1);
@@ -247,7 +259,7 @@ static bool client_proxy_expected(const struct conf_listen *l, const union addr 
     return p->mode == CONF_PROXYP_ON;
 }
 
-/* A connection object around fd, in our epoll set, state HEAD. NULL: fd stays the caller's. */
+/* A connection object around fd, in our epoll set, state PROXY. NULL: fd stays the caller's. */
 static struct client *client_make(struct clients *cs, const struct conf_listen *l, int fd,
                                   const union addr *a, uint16_t port)
 {
@@ -271,7 +283,6 @@ static struct client *client_make(struct clients *cs, const struct conf_listen *
     client_set_peer(c, a);
     cs->n++;
     gauge_add(cs->gau, GAU_CONNS, 1);
-    c->state = CLIENT_HEAD;
     list_append(&cs->active, &c->node);
     return c;
 }
@@ -301,7 +312,8 @@ static void client_new(struct client_listener *ln, int fd, const union addr *a)
         return;
     }
     c->addressed = counted;
-    c->state = client_proxy_expected(ln->listen, a) ? CLIENT_PROXY : CLIENT_HEAD;
+    if (!client_proxy_expected(ln->listen, a))
+        client_set_state(c, CLIENT_HEAD);
     client_h1_start(c);
 }
 
@@ -311,6 +323,7 @@ struct client *client_adopt(struct clients *cs, const struct conf_listen *l, int
     struct client *c = client_make(cs, l, fd, a, listen_port);
     if (!c)
         return NULL;
+    client_set_state(c, CLIENT_HEAD);
     c->born_ms -= age_ms < c->born_ms ? age_ms : c->born_ms;
     (void)client_count_address(c); /* it was let in once: not turned away now */
     return c;

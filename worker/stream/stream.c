@@ -78,9 +78,25 @@ struct stream *stream_new(struct stream_env *e, const struct stream_client *ops,
     return s;
 }
 
+/* Bit t of row f: the step f -> t is legal. */
+#define STEP(n) (1u << STREAM_##n)
+static const uint16_t stream_steps[STREAM__COUNT] = {
+    [STREAM_ROUTE] = STEP(PICK) | STEP(TUNNEL) | STEP(SYNTH) | STEP(DONE),
+    [STREAM_PICK] =
+        STEP(PICK) | STEP(QUEUED) | STEP(BACKOFF) | STEP(FETCH) | STEP(SYNTH) | STEP(DONE),
+    [STREAM_QUEUED] = STEP(PICK) | STEP(SYNTH) | STEP(DONE),
+    [STREAM_BACKOFF] = STEP(PICK) | STEP(SYNTH) | STEP(DONE),
+    [STREAM_FETCH] =
+        STEP(PICK) | STEP(BACKOFF) | STEP(DELIVER) | STEP(TUNNEL) | STEP(SYNTH) | STEP(DONE),
+    [STREAM_DELIVER] = STEP(DONE),
+    [STREAM_TUNNEL] = STEP(DONE),
+    [STREAM_SYNTH] = STEP(DONE),
+};
+#undef STEP
+
 void stream_set_state(struct stream *s, enum stream_state st)
 {
-    DEBUG_MUST(s->state != STREAM_DONE);
+    DEBUG_MUST(stream_steps[s->state] >> st & 1u);
     s->state = (uint8_t)st;
 }
 

@@ -124,7 +124,7 @@ struct up_conn *up_acquire(struct up_server *s, bool fresh, bool check_alive, in
     if (!c)
         return up_conn_open(s, ret_err);
     c->reused = true;
-    c->state = UP_REQUEST;
+    up_set_state(c, UP_REQUEST);
     counter_add(us->ctr, CTR_UP_REUSES, 1);
     up_row_add(&s->row->reuses, 1);
     up_conn_busy(c);
@@ -144,7 +144,7 @@ void up_conn_close(struct up_conn *c)
         up_row_idle(c->server, -1);
     else
         gauge_add(us->gau, GAU_UP_ACTIVE, -1);
-    c->state = UP_CLOSED;
+    up_set_state(c, UP_CLOSED);
     c->events = NULL;
     c->user = NULL;
     timer_stop(&c->timer);
@@ -206,7 +206,7 @@ void up_release(struct up_conn *c)
     list_remove(&c->node);
     list_push(&s->idle, &c->node);
     up_row_idle(s, 1);
-    c->state = UP_IDLE;
+    up_set_state(c, UP_IDLE);
     c->events = NULL;
     c->user = NULL;
     c->arena = NULL;

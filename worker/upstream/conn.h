@@ -9,6 +9,7 @@
 void up_conn_close(struct up_conn *c);
 /* the server closed, or spoke out of turn on, an idle connection */
 void up_conn_idle_closed(struct up_conn *c);
+/* the only place that changes c->state; the deadline is the caller's */
 void up_set_state(struct up_conn *c, enum up_state st);
 void up_on_event(struct io *io);
 void up_on_timer(struct timer *t);

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/panic.h"
 #include "worker/http/h1_head.h"
 #include "worker/io/sock.h"
 #include "worker/upstream/conn.h"
@@ -23,17 +24,6 @@
 
 /* A head that is still incomplete (at most 256 KiB, see keys.def) and a read behind it. */
 _Static_assert(UP_READ + 262144 <= LOOP_SCRATCH, "scratch too small");
-
-static const char *const up_state_names[] = {
-#define X(n) [UP_##n] = #n,
-    UP_STATES(X)
-#undef X
-};
-
-const char *up_state_name(enum up_state st)
-{
-    return (unsigned)st < UP__COUNT ? up_state_names[st] : "?";
-}
 
 static struct loop *up_loop(const struct up_conn *c)
 {
@@ -78,11 +68,29 @@ void up_rearm(struct up_conn *c)
     }
 }
 
+/* Bit t of row f: the step f -> t is legal. */
+#define STEP(n) (1u << UP_##n)
+static const uint8_t up_steps[UP__COUNT] = {
+    [UP_CONNECTING] = STEP(REQUEST) | STEP(TUNNEL) | STEP(CLOSED), /* TUNNEL: of another worker */
+    [UP_REQUEST] = STEP(WAITING) | STEP(BODY) | STEP(TUNNEL) | STEP(CLOSED),
+    [UP_WAITING] = STEP(BODY) | STEP(TUNNEL) | STEP(CLOSED),
+    [UP_BODY] = STEP(IDLE) | STEP(CLOSED),
+    [UP_TUNNEL] = STEP(CLOSED),
+    [UP_IDLE] = STEP(REQUEST) | STEP(CLOSED),
+};
+#undef STEP
+
 void up_set_state(struct up_conn *c, enum up_state st)
 {
+    DEBUG_MUST(up_steps[c->state] >> st & 1u);
     c->state = (uint8_t)st;
-    if (st != UP_IDLE && st != UP_CLOSED)
-        up_rearm(c);
+}
+
+/* A state of a request, with its deadline. */
+static void up_enter(struct up_conn *c, enum up_state st)
+{
+    up_set_state(c, st);
+    up_rearm(c);
 }
 
 /* Closes, detaches, then tells the exchange. */
@@ -143,7 +151,7 @@ static void up_request_complete(struct up_conn *c)
     c->request_done = true;
     c->sent_us = clock_us();
     if (c->state == UP_REQUEST)
-        up_set_state(c, UP_WAITING);
+        up_enter(c, UP_WAITING);
 }
 
 static int up_write(struct up_conn *c, const struct iovec *v, int n, bool end)
@@ -256,7 +264,7 @@ int up_begin(struct up_conn *c, const struct up_request *r)
         return 0;
     }
     c->connected_us = c->began_us;
-    up_set_state(c, UP_REQUEST);
+    up_rearm(c);
     return c->request_framing == HTTP_BODY_NONE ? up_send_head_alone(c) : 0;
 }
 
@@ -268,7 +276,7 @@ static void up_connected(struct up_conn *c)
         return;
     }
     c->connected_us = clock_us();
-    up_set_state(c, UP_REQUEST);
+    up_enter(c, UP_REQUEST);
     if (c->request_framing == HTTP_BODY_NONE) {
         e = up_send_head_alone(c);
         if (e < 0)
@@ -308,7 +316,7 @@ void up_take_tunnel(struct up_conn *c, const struct up_timeouts *t, const struct
     c->user = user;
     c->request_done = c->got_head = true;
     c->began_us = clock_us();
-    up_set_state(c, UP_TUNNEL);
+    up_enter(c, UP_TUNNEL);
 }
 
 void up_shutdown(struct up_conn *c)
@@ -415,7 +423,7 @@ static int up_final_head(struct up_conn *c, const struct http_response *r)
     int e = c->events->head(c->user, r);
     if (e < 0)
         return e;
-    up_set_state(c, r->status == 101 ? UP_TUNNEL : UP_BODY);
+    up_enter(c, r->status == 101 ? UP_TUNNEL : UP_BODY);
     return 0;
 }
 

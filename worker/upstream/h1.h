@@ -9,13 +9,15 @@
 #include "worker/upstream/upstream.h"
 
 enum up_state {
-#define UP_STATES(X) X(CONNECTING) X(REQUEST) X(WAITING) X(BODY) X(TUNNEL) X(IDLE) X(CLOSED)
-#define X(n)         UP_##n,
-    UP_STATES(X)
-#undef X
-        UP__COUNT
+    UP_CONNECTING,
+    UP_REQUEST, /* the request goes out */
+    UP_WAITING, /* all of it has; no answer yet */
+    UP_BODY,
+    UP_TUNNEL,
+    UP_IDLE, /* pooled */
+    UP_CLOSED,
+    UP__COUNT
 };
-const char *up_state_name(enum up_state st);
 
 /* What the exchange hears. After failed(), or when the exchange itself calls up_release() or
  * up_abort(), nothing more comes. */
