@@ -1,19 +1,9 @@
 /* Chunked coding: pieces of any size give what the whole gives; what is written is read back. */
 #include "base/err.h"
+#include "t/fuzz/fuzz.h"
 #include "worker/http/h1_chunk.h"
 
-#include <stdio.h>
 #include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
-
-#define CHECK(cond)                                                                                \
-    do {                                                                                           \
-        if (!(cond)) {                                                                             \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond);                             \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
 
 struct outcome {
     int rc;

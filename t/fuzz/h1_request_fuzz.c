@@ -1,21 +1,9 @@
 /* Request heads: what is accepted, forwarded and parsed again must be the same request, framed in
  * one way only. */
 #include "base/err.h"
+#include "t/fuzz/fuzz.h"
 #include "worker/http/forward.h"
 #include "worker/http/h1_head.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
-
-#define CHECK(cond)                                                                                \
-    do {                                                                                           \
-        if (!(cond)) {                                                                             \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond);                             \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
 
 static const struct h1_limits limits = {1000, 1500, 4000, 60};
 static const struct h1_limits wide = {8000, 16000, 60000, 100};

@@ -1,20 +1,8 @@
 /* PROXY protocol: a header is found at the same place whatever comes behind it, and never earlier.
  */
 #include "base/err.h"
+#include "t/fuzz/fuzz.h"
 #include "worker/http/proxyp.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
-
-#define CHECK(cond)                                                                                \
-    do {                                                                                           \
-        if (!(cond)) {                                                                             \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond);                             \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {

@@ -1,20 +1,8 @@
 /* Paths and authorities: a normalised path is stable and holds nothing that would change again. */
 #include "base/err.h"
+#include "t/fuzz/fuzz.h"
 #include "worker/http/http.h"
 #include "worker/http/uri.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
-
-#define CHECK(cond)                                                                                \
-    do {                                                                                           \
-        if (!(cond)) {                                                                             \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond);                             \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
 
 static void check_path(struct slice s)
 {
