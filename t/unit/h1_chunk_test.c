@@ -241,11 +241,28 @@ static void test_head(void)
     }
 }
 
+static void test_tail(void)
+{
+    const struct http_field f[] = {{.name = SLICE("A"), .value = SLICE("b")},
+                                   {.name = SLICE("Long"), .value = SLICE("0123456789")}};
+    char out[64];
+    tap_is_slice(slice_of(out, h1_chunk_tail(out, sizeof(out), true, false, f, 2)), SLICE("\r\n"),
+                 "behind a chunk");
+    tap_is_int((long)h1_chunk_tail(out, sizeof(out), false, false, NULL, 0), 0, "nothing to end");
+    tap_is_slice(slice_of(out, h1_chunk_tail(out, sizeof(out), false, true, NULL, 0)),
+                 SLICE("0\r\n\r\n"), "the end");
+    tap_is_slice(slice_of(out, h1_chunk_tail(out, sizeof(out), true, true, f, 2)),
+                 SLICE("\r\n0\r\nA: b\r\nLong: 0123456789\r\n\r\n"), "with trailers");
+    tap_is_slice(slice_of(out, h1_chunk_tail(out, 20, true, true, f, 2)), SLICE("\r\n0\r\n\r\n"),
+                 "all of the trailers or none");
+}
+
 int main(void)
 {
     test_good();
     test_bad();
     test_limits();
     test_head();
+    test_tail();
     return tap_done();
 }

@@ -162,17 +162,6 @@ static void client_h1_over(struct stream *s, bool cut)
 
 /* ---- answers ---- */
 
-/* "0 CRLF", trailer fields, CRLF. */
-static size_t client_last_chunk(char *out, size_t cap, const struct http_field *f, size_t n)
-{
-    struct head_out o = {.p = out, .cap = cap};
-    head_add(&o, SLICE("0\r\n"));
-    for (size_t i = 0; i < n; i++)
-        head_field(&o, f[i].name, f[i].value);
-    head_add(&o, SLICE("\r\n"));
-    return o.overflow ? 0 : o.n;
-}
-
 static void client_decide_keep(struct client *c, const struct stream *s, struct forward_response *f)
 {
     if (f->status < 200) {
@@ -216,18 +205,10 @@ static int client_h1_send(struct stream *s, const struct stream_out *o)
     }
     if (chunked) {
         char *tail = h.p + h.n;
-        size_t at = 0;
-        if (o->n) {
-            memcpy(tail, "\r\n", 2);
-            at = 2;
-        }
-        if (o->end) {
-            size_t last =
-                client_last_chunk(tail + at, LOOP_SCRATCH - h.n - at, o->trailer, o->ntrailer);
-            at += last ? last : client_last_chunk(tail + at, LOOP_SCRATCH - h.n - at, NULL, 0);
-        }
-        if (at)
-            v[k++] = (struct iovec){tail, at};
+        size_t len =
+            h1_chunk_tail(tail, LOOP_SCRATCH - h.n, o->n > 0, o->end, o->trailer, o->ntrailer);
+        if (len)
+            v[k++] = (struct iovec){tail, len};
     }
     uint64_t written = 0;
     int e = k ? link_send(&c->link, &c->out, v, k, &written) : (outq_left(&c->out) ? 1 : 0);

@@ -3,6 +3,7 @@
 #include "worker/http/h1_chunk.h"
 
 #include "base/err.h"
+#include "worker/http/forward.h"
 #include "worker/http/h1_fields.h"
 #include "worker/http/h1_scan.h"
 
@@ -291,4 +292,24 @@ size_t h1_chunk_head(char *out, uint64_t size)
     out[n] = '\r';
     out[n + 1] = '\n';
     return n + 2;
+}
+
+size_t h1_chunk_tail(char *out, size_t cap, bool after_data, bool end,
+                     const struct http_field *trailer, size_t ntrailer)
+{
+    struct head_out o = {.p = out, .cap = cap};
+    if (after_data)
+        head_add(&o, SLICE("\r\n"));
+    if (!end)
+        return o.n;
+    head_add(&o, SLICE("0\r\n"));
+    struct head_out plain = o;
+    for (size_t i = 0; i < ntrailer; i++)
+        head_field(&o, trailer[i].name, trailer[i].value);
+    head_add(&o, SLICE("\r\n"));
+    if (o.overflow) {
+        o = plain;
+        head_add(&o, SLICE("\r\n"));
+    }
+    return o.n;
 }

@@ -32,5 +32,10 @@ int h1_chunk_decode(struct h1_chunk *c, struct arena *a, char *p, size_t n, size
 int h1_chunk_trailers(const struct h1_chunk *c, struct http_field *field, size_t max);
 /* "1a2b\r\n" into out (20 bytes); returns its length. */
 size_t h1_chunk_head(char *out, uint64_t size);
+/* What follows a chunk's data (after_data) and, with end, ends the body: "0 CRLF", trailer fields,
+ * CRLF. Without room for all of the trailers there are none: nobody may rely on them (RFC 9110
+ * 6.5). Returns the length; cap is at least 7. */
+size_t h1_chunk_tail(char *out, size_t cap, bool after_data, bool end,
+                     const struct http_field *trailer, size_t ntrailer);
 
 #endif

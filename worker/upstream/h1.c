@@ -175,27 +175,6 @@ static int up_write(struct up_conn *c, const struct iovec *v, int n, bool end)
     return 0;
 }
 
-/* "0 CRLF", trailer fields, CRLF into out. */
-static size_t up_last_chunk(char *out, size_t cap, const struct http_field *f, size_t n)
-{
-    size_t at = 3;
-    memcpy(out, "0\r\n", 3);
-    for (size_t i = 0; i < n; i++) {
-        size_t need = f[i].name.n + f[i].value.n + 4;
-        if (at + need + 2 > cap)
-            break;
-        memcpy(out + at, f[i].name.p, f[i].name.n);
-        at += f[i].name.n;
-        memcpy(out + at, ": ", 2);
-        memcpy(out + at + 2, f[i].value.p, f[i].value.n);
-        at += f[i].value.n + 2;
-        memcpy(out + at, "\r\n", 2);
-        at += 2;
-    }
-    memcpy(out + at, "\r\n", 2);
-    return at + 2;
-}
-
 int up_send(struct up_conn *c, const char *p, size_t n, bool end, const struct http_field *trailer,
             size_t ntrailer)
 {
@@ -215,15 +194,9 @@ int up_send(struct up_conn *c, const char *p, size_t n, bool end, const struct h
     }
     if (chunked) {
         char *tail = up_loop(c)->scratch_head;
-        size_t at = 0;
-        if (n) {
-            memcpy(tail, "\r\n", 2);
-            at = 2;
-        }
-        if (end)
-            at += up_last_chunk(tail + at, LOOP_SCRATCH - at, trailer, ntrailer);
-        if (at)
-            v[k++] = (struct iovec){tail, at};
+        size_t len = h1_chunk_tail(tail, LOOP_SCRATCH, n > 0, end, trailer, ntrailer);
+        if (len)
+            v[k++] = (struct iovec){tail, len};
     }
     if (!k) {
         if (end && !outq_left(&c->out))
