@@ -294,7 +294,9 @@ void stream_error(struct stream *s, int err)
         return;
     }
     struct slice type = SLICE_NONE, body = SLICE_NONE;
-    if (synth_error(&s->arena, s->scope, (unsigned)status, s->reason, s->request_id, false, &type,
+    /* Without a route the pages of [defaults] are everybody's. */
+    const struct conf_scope_keys *scope = s->scope ? s->scope : &s->env->config->defaults;
+    if (synth_error(&s->arena, scope, (unsigned)status, s->reason, s->request_id, false, &type,
                     &body) < 0) {
         stream_over(s, true);
         return;
