@@ -67,9 +67,9 @@ void child_clean(int *keep, size_t n)
     close_range(from, ~0u, 0);
 }
 
-/* The sockets that worker c accepts from: of every address those whose number is ours modulo the
- * number of workers, so that sockets left over from a time of more workers are served too; a unix
- * socket is shared by all. */
+/* The sockets of every address, each with the number of the worker that accepts from it: its own
+ * modulo the number of workers, so that sockets left over from a time of more workers are served
+ * too. A worker has them all, to cover for others. A unix socket is shared by all. */
 static size_t child_sockets(const struct child *c, struct worker_socket *out)
 {
     const struct config *conf = c->gen->config;
@@ -80,12 +80,10 @@ static size_t child_sockets(const struct child *c, struct worker_socket *out)
         const struct conf_listen *s = conf->listen[i];
         for (size_t j = 0; j < s->k.address.n; j++) {
             const struct listener *l = listener_find(&master.listeners, s->k.address.v[j].text);
-            for (uint32_t k = 0; l && k < l->n; k++) {
-                if (!l->is_unix && k % c->gen->nworker != c->number)
-                    continue;
+            for (uint32_t k = 0; l && k < l->n; k++, n++) {
                 if (out)
-                    out[n] = (struct worker_socket){l->fd[k], s, &s->k.address.v[j]};
-                n++;
+                    out[n] = (struct worker_socket){l->fd[k], k % c->gen->nworker, s,
+                                                    &s->k.address.v[j]};
             }
         }
     }
@@ -172,6 +170,7 @@ int child_spawn(struct child *c)
     close(pair[1]);
     c->pid = pid;
     c->pending = 0;
+    c->cover = (struct worker_cover){0};
     c->late = 0;
     c->killed = false;
     c->failed[0] = '\0';
@@ -190,25 +189,29 @@ int child_watch(struct child *c, int fd)
     return ev_add(&c->channel, fd, EPOLLIN | (c->pending ? EPOLLOUT : 0), child_on_channel);
 }
 
-/* Gathers the descriptors of a reopened set of logs: those that a message can carry. */
+/* The descriptors of a reopened set of logs, as many to a message as it can carry. What a full
+ * channel did not take goes again from the start: a log that is opened twice is none the worse. */
 static int child_send_reopen(const struct child *c)
 {
-    struct worker_reopen r = {0};
-    int fds[MSG_MAX_FDS], n = 0;
     const struct generation *g = c->gen;
-    if (g->error_fd > STDERR_FILENO) {
-        r.error_log = 1;
-        fds[n++] = g->error_fd;
+    size_t nlog = g->config ? g->config->nlog : 0, i = 0;
+    bool error_log = g->error_fd > STDERR_FILENO;
+    int rc = 0;
+    while (rc == 0 && (i < nlog || error_log)) {
+        struct worker_reopen r = {.error_log = error_log, .nlog = (int32_t)nlog};
+        int fds[MSG_MAX_FDS], n = 0;
+        if (error_log)
+            fds[n++] = g->error_fd;
+        error_log = false;
+        for (; i < nlog && i < sizeof(r.has) && n < MSG_MAX_FDS; i++) {
+            if (g->log_fd[i] < 0)
+                continue;
+            r.has[i] = 1;
+            fds[n++] = g->log_fd[i];
+        }
+        rc = msg_send(c->channel.fd, M_REOPEN, &r, sizeof(r), fds, n);
     }
-    size_t nlog = g->config ? g->config->nlog : 0;
-    r.nlog = (int32_t)nlog;
-    for (size_t i = 0; i < nlog && i < sizeof(r.has) && n < MSG_MAX_FDS; i++) {
-        if (g->log_fd[i] < 0)
-            continue;
-        r.has[i] = 1;
-        fds[n++] = g->log_fd[i];
-    }
-    return msg_send(c->channel.fd, M_REOPEN, &r, sizeof(r), fds, n);
+    return rc;
 }
 
 /* Descriptors that only a message was going to use. */
@@ -247,6 +250,8 @@ static int child_send_one(const struct child *c, enum worker_msg type)
         return msg_send(c->channel.fd, M_ADOPT, NULL, 0, c->adopt, (int)c->nadopt);
     case M_REOPEN:
         return child_send_reopen(c);
+    case M_COVER:
+        return msg_send(c->channel.fd, M_COVER, &c->cover, sizeof(c->cover), NULL, 0);
     case M_LOG_LEVEL:
         return msg_send(c->channel.fd, M_LOG_LEVEL, &lv, sizeof(lv), NULL, 0);
     case M_ACCEPT:
@@ -265,7 +270,7 @@ static int child_send_one(const struct child *c, enum worker_msg type)
 /* In this order: an accept that was never taken is void once the child has to drain. */
 static void child_flush(struct child *c)
 {
-    static const enum worker_msg order[] = {M_STOP,  M_ACCEPT, M_ADOPT,
+    static const enum worker_msg order[] = {M_STOP,  M_ACCEPT, M_COVER,    M_ADOPT,
                                             M_DRAIN, M_REOPEN, M_LOG_LEVEL};
     for (size_t i = 0; i < sizeof(order) / sizeof(order[0]); i++) {
         uint32_t bit = 1u << order[i];

@@ -27,6 +27,7 @@ struct child {
     bool has_successor;
     int adopt[CHILD_ADOPT]; /* ways from predecessors, until M_ADOPT has gone */
     unsigned nadopt;
+    struct worker_cover cover; /* payload of M_COVER: what it was told last */
     struct ev_timer respawn;
     struct deaths deaths;
     uint64_t started_ms;
@@ -41,8 +42,8 @@ struct child {
 /* Forks it: a new slot, a new channel. 0, -ERR_FULL (no slot), -ERR_SYS. */
 int child_spawn(struct child *c);
 void child_set_state(struct child *c, enum child_state to);
-/* Sends M_ACCEPT, M_DRAIN (payload in c->drain), M_STOP, M_REOPEN or M_LOG_LEVEL now, or as soon as
- * the channel takes it. */
+/* Sends M_ACCEPT, M_COVER and M_DRAIN (payloads in c), M_STOP, M_REOPEN or M_LOG_LEVEL now, or as
+ * soon as the channel takes it. */
 void child_send(struct child *c, enum worker_msg type);
 /* Before M_DRAIN: makes a channel over which `from` hands its idle connections and tunnels to `to`.
  * Without one (no descriptors, too many predecessors) `from` finishes them itself. */

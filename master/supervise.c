@@ -57,6 +57,28 @@ static void supervise_cause(int status, char *out, size_t n)
     }
 }
 
+/* Connections that the kernel gives to the sockets of a worker that is not there would wait for its
+ * respawn, 10 s in a crash loop: the next one that serves takes them meanwhile. */
+static void supervise_cover(struct generation *g)
+{
+    static struct worker_cover want[SHM_SLOTS];
+    memset(want, 0, sizeof(want));
+    for (uint32_t i = 0; i < g->nworker; i++) {
+        uint32_t by = i;
+        for (uint32_t k = 0; k < g->nworker && g->child[by].state != CHILD_SERVING; k++)
+            by = (by + 1) % g->nworker;
+        if (by != i)
+            want[by].number[i / 64] |= (uint64_t)1 << i % 64;
+    }
+    for (uint32_t i = 0; i < g->nworker; i++) {
+        struct child *c = &g->child[i];
+        if (c->state != CHILD_SERVING || memcmp(&c->cover, &want[i], sizeof(want[i])) == 0)
+            continue;
+        c->cover = want[i];
+        child_send(c, M_COVER);
+    }
+}
+
 static void supervise_died(struct child *c, int status)
 {
     static char panic[SLOT_PANIC_SIZE];
@@ -88,6 +110,7 @@ static void supervise_died(struct child *c, int status)
                   child_name(c));
         return;
     }
+    supervise_cover(g);
     bool was = c->deaths.crash_loop;
     unsigned delay = deaths_add(&c->deaths, c->started_ms, clock_ms());
     if (c->deaths.crash_loop && !was)
@@ -118,6 +141,7 @@ void supervise_ready(struct child *c)
     } else if (g->state == GEN_LIVE) {
         child_set_state(c, CHILD_SERVING);
         child_send(c, M_ACCEPT);
+        supervise_cover(g); /* after it: at no time does nobody accept */
         reload_settled();
     }
 }

@@ -3,6 +3,7 @@
 use strict;
 use warnings;
 use RPD::Test;
+use Time::HiRes qw(time);
 
 my $port = free_port();
 my $o = origin()->serve_requests(sub { response(200, [], 'ok') });
@@ -74,6 +75,27 @@ subtest 'crash loop' => sub {
     is(all_served(10), 10, 'service goes on with whoever is left');
     is(($s->rpctl('fsck'))[0], 0, 'fsck is clean');
     ok(wait_for(sub { eval { $s->workers } == 2 }, quiet => 1, timeout => 40), 'and all come back');
+};
+
+subtest 'nobody waits for a worker in back-off' => sub {
+    ok(wait_for(sub { ($s->rpctl('wait', 'healthy', '--timeout', '1s'))[0] == 0 }, quiet => 1, timeout => 40), 'both are there');
+    my ($keep) = $s->workers;
+    my %killed;
+    my ($longest, $served) = (0, 0);
+    # The other one dies whenever it comes back, until it is in its crash loop; who connects meanwhile is served by the one that is left.
+    wait_for(sub {
+        for my $pid (grep { $_ != $keep && !$killed{$_} } eval { $s->workers }) { $killed{$pid} = 1; kill 'KILL', $pid }
+        my $from = time;
+        $served += all_served(4);
+        $longest = time - $from if time - $from > $longest;
+        return $served >= 200 && keys %killed >= 3;
+    }, quiet => 1, timeout => 40);
+    cmp_ok(scalar keys %killed, '>=', 3, 'it died again and again');
+    is($served % 4, 0, "all served ($served)");
+    cmp_ok($longest, '<', $ENV{RPD_SANITIZED} ? 3 : 1, 'and quickly');
+    ok(wait_for(sub { my @w = eval { $s->workers }; @w == 2 && !grep { $killed{$_} } @w }, quiet => 1, timeout => 40), 'it comes back');
+    ok(wait_for(sub { ($s->rpctl('wait', 'healthy', '--timeout', '1s'))[0] == 0 }, quiet => 1, timeout => 40), 'healthy');
+    is(all_served(40), 40, 'and accepts from its sockets again');
 };
 
 $s->stop;

@@ -28,12 +28,16 @@ my $load = load_start(sub {
     die "status $r->{status}" if $r->{status} != 200;
 }, processes => $clients);
 
-my ($done, $healthy) = (0, 0);
+my ($done, $healthy, $bound) = (0, 0, 0);
 for my $n (1 .. $kills) {
     my @workers = eval { $s->workers };
     my ($victim) = grep { $_ && kill 0, $_ } map { $workers[rand @workers] } 1 .. 8;
     next if !$victim;
-    $done += kill 'KILL', $victim;
+    # Who is not in back-off has the connections of all, evenly at best.
+    my $living = grep { $_ && kill 0, $_ } @workers;
+    next if !kill 'KILL', $victim;
+    $done++;
+    $bound += 2 * $clients / ($living || 1);
     my $seen = load_count($load);
     # The next blow falls when a successor is there and service has gone on.
     $healthy += wait_for(sub {
@@ -46,8 +50,8 @@ is($healthy, $kills, "service went on after each of $done deaths");
 my $r = load_finish($load);
 my @failures = @{ $r->{failures} };
 is(scalar(grep { !/connection lost/ } @failures), 0, 'nobody got an error answer') or diag(join "\n", grep { !/connection lost/ } @failures);
-# A death breaks at most the connections the victim had: of 12 clients on 4 workers about three, never all of them each time.
-cmp_ok(scalar @failures, '<=', $done * $clients / 2, scalar(@failures) . " of $r->{count} requests were lost to $done deaths");
+# A death breaks at most the connections the victim had: of 12 clients on 4 workers about three; twice that is allowed.
+cmp_ok(scalar @failures, '<=', $bound, scalar(@failures) . " of $r->{count} requests were lost to $done deaths");
 cmp_ok($r->{count}, '>', $done * 20, 'under load all the time');
 
 ok(wait_for(sub { ($s->rpctl('wait', 'healthy', '--timeout', '20s'))[0] == 0 }, quiet => 1, timeout => 60), 'healthy at the end');

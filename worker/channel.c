@@ -192,6 +192,11 @@ static void channel_message(struct worker *w, const struct msg *m)
     case M_REOPEN:
         channel_reopen(w, m);
         return;
+    case M_COVER:
+        if (w->boot->role == WORKER_SERVE && m->len >= sizeof(struct worker_cover) &&
+            clients_cover(&w->clients, ((const struct worker_cover *)m->payload)->number) < 0)
+            LOG_ALERT("accept_start", "cannot watch the listening sockets");
+        return;
     case M_LOG_LEVEL:
         channel_level(w, m);
         return;

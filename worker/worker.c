@@ -146,11 +146,12 @@ static int worker_serve_init(struct worker *w)
                                    .config = b->config,
                                    .ctr = w->ctr,
                                    .gau = w->streams.gau,
-                                   .nofile = worker_nofile()};
+                                   .nofile = worker_nofile(),
+                                   .number = b->number};
     e = clients_init(&w->clients, &ce);
     for (size_t i = 0; e == 0 && i < b->nsock; i++)
         e = clients_listen(&w->clients, i, b->nsock, b->sock[i].fd, b->sock[i].listen,
-                           b->sock[i].address);
+                           b->sock[i].address, b->sock[i].owner);
     if (e < 0)
         return e;
     w->kick = (struct io){.fd = b->kick_fd[b->slot], .handler = worker_on_kick};

@@ -8,8 +8,10 @@
 
 enum worker_role { WORKER_SERVE, WORKER_HELPER };
 
-struct worker_socket { /* one listening socket this worker accepts from */
+struct worker_socket { /* one listening socket */
     int fd;
+    /* Number of the worker that accepts from it; the others only while they cover for that one. */
+    uint32_t owner;
     const struct conf_listen *listen;
     const struct conf_address *address;
 };
@@ -50,13 +52,14 @@ enum worker_msg {
                 channel to the successor, which takes idle connections and tunnels. Once more while
                 draining: a newer successor */
     M_STOP,  /* end now: close everything, exit 0 */
-    /* fds: error log fd (or -1 marker in payload), then log fds in order of conf_log.id; payload:
-       struct worker_reopen */
+    /* payload struct worker_reopen; fds: the error log's (perhaps), then log fds in order of
+       conf_log.id. Several, when one message cannot carry all */
     M_REOPEN,
     M_LOG_LEVEL, /* payload struct worker_log_level */
     M_QUERY,     /* payload struct worker_query: answer with W_REPLY messages */
     /* fds: channels over which predecessors hand their idle connections and tunnels */
     M_ADOPT,
+    M_COVER, /* payload struct worker_cover: accept from these workers' sockets too, no others */
     W_READY = 64, /* contexts built, privileges dropped */
     W_FAILED,     /* payload: text; exits after it */
     W_REPLY,      /* payload: struct worker_reply followed by text */
@@ -66,10 +69,13 @@ struct worker_drain {
     uint64_t request_ms, tunnel_ms; /* time left to each */
     uint8_t stopping;               /* the whole service stops */
 };
+struct worker_cover {
+    uint64_t number[SHM_SLOTS / 64]; /* a bit per worker */
+};
 struct worker_reopen {
     int32_t error_log; /* 1 = first fd is the error log */
     int32_t nlog;
-    int8_t has[256]; /* has[i] = 1: an fd for conf_log i follows, in order */
+    int8_t has[256]; /* has[i] = 1: an fd for conf_log i follows, in order; others stay as they are */
 };
 struct worker_log_level {
     uint32_t level;  /* enum log_level */

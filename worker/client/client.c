@@ -39,7 +39,8 @@ int clients_init(struct clients *cs, const struct clients_env *env)
                            .env = env->stream,
                            .config = env->config,
                            .ctr = env->ctr,
-                           .gau = env->gau};
+                           .gau = env->gau,
+                           .number = env->number};
     list_init(&cs->idle);
     list_init(&cs->active);
     pool_init(&cs->pool, "client connections", sizeof(struct client));
@@ -377,7 +378,7 @@ static void client_on_accept(struct io *io)
 }
 
 int clients_listen(struct clients *cs, size_t i, size_t n, int fd, const struct conf_listen *l,
-                   const struct conf_address *a)
+                   const struct conf_address *a, uint32_t owner)
 {
     if (!cs->listener) {
         cs->listener = calloc(n, sizeof *cs->listener);
@@ -388,9 +389,29 @@ int clients_listen(struct clients *cs, size_t i, size_t n, int fd, const struct 
     cs->listener[i] = (struct client_listener){.io = {.fd = fd, .handler = client_on_accept},
                                                .all = cs,
                                                .listen = l,
+                                               .owner = owner,
                                                .port = addr_port(&a->addr.u.sa),
                                                .is_unix = a->addr.u.sa.sa_family == AF_UNIX};
     return 0;
+}
+
+static bool clients_takes(const struct clients *cs, const struct client_listener *ln)
+{
+    return ln->is_unix || ln->owner == cs->number ||
+           (cs->cover[ln->owner / 64] >> ln->owner % 64 & 1) != 0;
+}
+
+int clients_cover(struct clients *cs, const uint64_t cover[SHM_SLOTS / 64])
+{
+    memcpy(cs->cover, cover, sizeof cs->cover);
+    for (size_t i = 0; i < cs->nlistener; i++) {
+        struct client_listener *ln = &cs->listener[i];
+        if (!ln->on || clients_takes(cs, ln))
+            continue;
+        io_remove(cs->loop, &ln->io);
+        ln->on = false;
+    }
+    return cs->accepting && !cs->draining ? clients_accept_start(cs) : 0;
 }
 
 int clients_accept_start(struct clients *cs)
@@ -398,7 +419,7 @@ int clients_accept_start(struct clients *cs)
     cs->accepting = true;
     for (size_t i = 0; i < cs->nlistener; i++) {
         struct client_listener *ln = &cs->listener[i];
-        if (ln->on)
+        if (ln->on || !clients_takes(cs, ln))
             continue;
         if (io_add_level(cs->loop, &ln->io, ln->is_unix) < 0)
             return -ERR_SYS;

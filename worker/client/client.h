@@ -60,6 +60,7 @@ struct client_listener {
     struct io io;
     struct clients *all;
     const struct conf_listen *listen;
+    uint32_t owner;
     uint16_t port;
     bool is_unix, on;
 };
@@ -78,6 +79,8 @@ struct clients {
     uint32_t n, nidle, ntunnel, max, max_per_address;
     struct client_listener *listener;
     size_t nlistener;
+    uint32_t number; /* of this worker: the owner of the listeners it always accepts from */
+    uint64_t cover[SHM_SLOTS / 64]; /* bit per worker: those it covers for */
     struct client_address *address; /* open addressing, power of two */
     uint32_t address_mask, naddress;
     struct hash_key key;
@@ -90,7 +93,6 @@ struct clients {
     bool handing;
 };
 
-struct worker_socket;
 struct clients_env {
     struct loop *loop;
     struct stream_env *stream;
@@ -98,11 +100,14 @@ struct clients_env {
     struct counter_row *ctr;
     struct gauge_row *gau;
     uint64_t nofile; /* descriptors this process may open */
+    uint32_t number;
 };
 int clients_init(struct clients *cs, const struct clients_env *env);
-/* fd is borrowed. unix sockets are shared by all workers, TCP ones belong to this worker's slot. */
+/* fd is borrowed. unix sockets are shared by all workers, TCP ones belong to worker `owner`. */
 int clients_listen(struct clients *cs, size_t i, size_t n, int fd, const struct conf_listen *l,
-                   const struct conf_address *a);
+                   const struct conf_address *a, uint32_t owner);
+/* Accepts from the sockets of these workers too (a bit per number), and of no others. */
+int clients_cover(struct clients *cs, const uint64_t cover[SHM_SLOTS / 64]);
 int clients_accept_start(struct clients *cs);
 void clients_accept_stop(struct clients *cs);
 /* No more requests on kept connections: idle ones are closed as their clients allow, answers say
