@@ -61,7 +61,10 @@ static void generation_release_logs(struct generation *g)
 {
     if (!g->holds_logs)
         return;
-    logfile_release(&master.logfiles, g->config->global.error_log);
+    /* The last one leaves its error log open: the master writes there to its end. */
+    bool last = master.generations.next == &g->link && g->link.next == &master.generations;
+    if (!last || g->error_fd != log_fd())
+        logfile_release(&master.logfiles, g->config->global.error_log);
     logfile_release_all(&master.logfiles, g->config);
     g->holds_logs = false;
 }
@@ -98,7 +101,7 @@ static void generation_free(struct generation *g)
 
 static int generation_children(struct generation *g, uint32_t n)
 {
-    g->child = calloc(n, sizeof(*g->child));
+    g->child = calloc((size_t)n + 1, sizeof(*g->child)); /* none is left of some at an upgrade */
     if (!g->child)
         return -ERR_NOMEM;
     g->nchild = n;

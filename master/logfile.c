@@ -119,8 +119,13 @@ unsigned logfile_reopen(struct list *files, struct buf *out)
             failed++;
             continue;
         }
-        close(f->fd);
-        f->fd = fd;
+        /* The number stays: whoever writes to it, the master's own log too, writes to the new file.
+         */
+        if (dup3(fd, f->fd, O_CLOEXEC) < 0) {
+            buf_printf(out, "%s%s: %s", failed ? "; " : "", f->path, strerror(errno));
+            failed++;
+        }
+        close(fd);
     }
     return failed;
 }

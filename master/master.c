@@ -329,7 +329,7 @@ static int master_prepare(const struct config *c, bool inherited)
     master.nofile = proc_raise_nofile(c->global.rlimit_nofile);
     master.level = c->global.log_level;
     log_set_level(master.level);
-    if (master_user(&c->global) < 0)
+    if (!master.user_known && master_user(&c->global) < 0)
         return PROTO_REFUSED;
     if (!inherited) {
         int status = master_pidfile();
@@ -438,7 +438,7 @@ int master_run(int inherit)
     list_init(&master.stop_callers);
     reload_init();
     clock_update();
-    master.pid_fd = master.verdict_fd = -1;
+    master.pid_fd = master.verdict_fd = master.old_log_fd = -1;
     master.started_ms = clock_ms();
     master.started_wall_ms = clock_cached.wall_ms;
     for (size_t i = 0; i < SHM_SLOTS; i++)
@@ -447,7 +447,7 @@ int master_run(int inherit)
     if (!c && inherit < 0)
         return PROTO_REFUSED;
     int status = PROTO_REFUSED;
-    if (!c || master_paths(&c->global) == 0)
+    if (!c || master_paths(&c->global) == 0 || inherit >= 0)
         status = master_begin(c, inherit);
     config_free(&c);
     master_fini();

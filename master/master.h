@@ -27,8 +27,10 @@ struct master {
     char socket_path[108];   /* "" = none */
     char pid_path[PATH_MAX]; /* "" = none */
     int pid_fd, verdict_fd;  /* -1 = none */
+    int old_log_fd; /* of the program before an upgrade, until a generation has its own; or -1 */
     uid_t uid;               /* of workers; (uid_t)-1 = ours */
     gid_t gid;
+    bool user_known; /* from the program before an upgrade */
     uint64_t nofile;
     /* What lives */
     struct segment *segment;

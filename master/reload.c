@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #define RETRY_MS 10000
 /* A worker that takes longer to hear that it has to drain is busy; the verdict does not wait for it
@@ -275,6 +276,9 @@ static void reload_all_ready(void)
     buf_chr(&text, '\n');
     master.live = g;
     generation_use_log(g);
+    if (master.old_log_fd >= 0)
+        close(master.old_log_fd);
+    master.old_log_fd = -1;
     r->gen = NULL;
     r->verdict = text;
     r->phase = RELOAD_HANDING;

@@ -64,11 +64,13 @@ static void upgrade_keep(bool on)
         proc_close_on_exec(control_fd(), !on);
     if (master.welcome.on)
         proc_close_on_exec(master.welcome.fd, !on);
+    if (log_fd() > STDERR_FILENO)
+        proc_close_on_exec(log_fd(), !on);
     if (upgrade.conn)
         proc_close_on_exec(control_conn_fd(upgrade.conn), !on);
 }
 
-/* The description: a word, then numbers; a listener's address ends its line. One line per thing, so
+/* The description: a word, then numbers; a text, as a listener's address, ends its line. One line per thing, so
  * that it can be read by eye and by a program that is older or newer: lines it does not know are
  * skipped. */
 static void upgrade_describe(struct buf *b)
@@ -78,6 +80,14 @@ static void upgrade_describe(struct buf *b)
                " %" PRId64 "\n",
                segment_fd(master.segment), control_fd(), master.pid_fd, master.upgrades + 1,
                master.started_ms, master.started_wall_ms);
+    /* What only a restart changes comes from here and not from the configuration, which may have
+     * changed, or be unreadable when the new program starts. */
+    buf_printf(b, "user %" PRId64 " %" PRId64 "\nsocketpath %s\npidpath %s\n",
+               master.uid == (uid_t)-1 ? -1 : (int64_t)master.uid,
+               master.gid == (gid_t)-1 ? -1 : (int64_t)master.gid, master.socket_path,
+               master.pid_path);
+    if (log_fd() > STDERR_FILENO)
+        buf_printf(b, "log %d\n", log_fd());
     for (size_t i = 0; i < SHM_SLOTS; i++)
         buf_printf(b, "kick %zu %d\n", i, master.kick[i]);
     if (master.welcome.on)
@@ -256,7 +266,7 @@ static int upgrade_listener(struct upgrade_reader *r, const uint64_t *v, size_t 
 
 static int upgrade_generation(struct upgrade_reader *r, const uint64_t *v, size_t n)
 {
-    if (n < 6 || v[1] >= GEN__COUNT || v[2] == 0 || v[2] > SHM_SLOTS)
+    if (n < 6 || v[1] >= GEN__COUNT || v[2] > SHM_SLOTS)
         return -ERR_CORRUPT;
     int rc = generation_inherit((uint32_t)v[0], (uint32_t)v[2], (enum gen_state)v[1], &r->gen);
     if (rc < 0)
@@ -287,6 +297,20 @@ static int upgrade_child(struct upgrade_reader *r, const uint64_t *v, size_t n)
     return fd >= 0 ? child_watch(c, fd) : 0;
 }
 
+static void upgrade_path(char *out, size_t size, struct slice text)
+{
+    if (text.n < size)
+        snprintf(out, size, SLICE_FMT, SLICE_ARG(text));
+}
+
+static void upgrade_log(int fd)
+{
+    if (fd < 0)
+        return;
+    master.old_log_fd = fd;
+    log_open_fd(fd);
+}
+
 static int upgrade_line(struct upgrade_reader *r, struct slice word, const uint64_t *v, size_t n,
                         struct slice text)
 {
@@ -296,6 +320,16 @@ static int upgrade_line(struct upgrade_reader *r, struct slice word, const uint6
         r->control_fd = upgrade_fd(v[0]);
     else if (slice_eq(word, SLICE("pidfile")) && n == 1)
         r->pid_fd = upgrade_fd(v[0]);
+    else if (slice_eq(word, SLICE("log")) && n == 1)
+        upgrade_log(upgrade_fd(v[0]));
+    else if (slice_eq(word, SLICE("user")) && n == 2) {
+        master.uid = (uid_t)v[0];
+        master.gid = (gid_t)v[1];
+        master.user_known = true;
+    } else if (slice_eq(word, SLICE("socketpath")))
+        upgrade_path(master.socket_path, sizeof(master.socket_path), text);
+    else if (slice_eq(word, SLICE("pidpath")))
+        upgrade_path(master.pid_path, sizeof(master.pid_path), text);
     else if (slice_eq(word, SLICE("upgrades")) && n == 1)
         master.upgrades = (uint32_t)v[0];
     else if (slice_eq(word, SLICE("started")) && n == 2) {
@@ -370,6 +404,12 @@ static int upgrade_segment(int fd)
         for (uint32_t i = 0; i < g->nchild; i++)
             g->child[i].slot = UINT32_MAX;
     }
+    /* Old workers still read theirs: a slot of the new segment must not share one with them. */
+    for (size_t i = 0; i < SHM_SLOTS; i++) {
+        if (master.kick[i] >= 0)
+            close(master.kick[i]);
+        master.kick[i] = -1;
+    }
     return segment_create(&master.segment);
 }
 
@@ -378,6 +418,9 @@ int upgrade_inherit(int fd, struct conn **ret_conn)
     struct upgrade_reader r = {.pid_fd = -1, .control_fd = -1, .segment_fd = -1, .caller_fd = -1};
     off_t size = lseek(fd, 0, SEEK_END);
     *ret_conn = NULL;
+    /* In the background nobody reads stderr; what the old program wrote to follows below. */
+    if (!master.foreground)
+        log_open_syslog("rpd");
     if (size <= 0 || (size_t)size > UPGRADE_TEXT_MAX)
         return -ERR_CORRUPT;
     char *text = malloc((size_t)size);
