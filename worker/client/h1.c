@@ -1,6 +1,6 @@
-/* HTTP/1 towards clients: reading requests and their bodies, writing answers, keep-alive,
- * pipelining, lingering close. */
-#include "worker/client/client.h"
+/* HTTP/1 towards clients: events, request heads, deadlines, keep-alive and pipelining, lingering
+ * close. */
+#include "worker/client/h1.h"
 
 #include "base/clock.h"
 #include "base/err.h"
@@ -12,35 +12,13 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define CLIENT_READ_HEAD  (16u * 1024u)
-#define CLIENT_READ_BODY  (128u * 1024u)
-#define CLIENT_BUDGET     8      /* reads in one go before others get their turn */
-#define CLIENT_LINGER_MS  5000u  /* how long the rest of a refused request is read and dropped */
-#define CLIENT_RATE_AFTER 20000u /* ms before the least rate of a body counts */
+#define CLIENT_READ_HEAD (16u * 1024u)
+#define CLIENT_LINGER_MS 5000u /* how long the rest of a refused request is read and dropped */
 
 /* ---- deadlines ---- */
 
-static const struct conf_scope_keys *client_scope(const struct client *c)
-{
-    return c->stream && c->stream->scope ? c->stream->scope : NULL;
-}
-
-/* Bytes wait for the client to read. */
-static bool client_backed_up(const struct client *c)
-{
-    return outq_left(&c->out) || (c->pipe && c->pipe->used);
-}
-
-/* There is something to read that the exchange would take now. */
-static bool client_wanted(const struct client *c)
-{
-    if (!c->stream || !stream_wants_body(c->stream))
-        return false;
-    return c->state == CLIENT_TUNNEL ? !c->eof : c->body && !c->body_done;
-}
-
 /* The one place that decides which deadline runs. */
-static void client_rearm(struct client *c)
+void client_rearm(struct client *c)
 {
     struct timers *w = &c->all->loop->timers;
     const struct conf_scope_keys *k = client_scope(c);
@@ -78,7 +56,7 @@ static void client_rearm(struct client *c)
 
 /* ---- bytes that came too early ---- */
 
-static int client_keep(struct client *c, const char *p, size_t n)
+int client_keep(struct client *c, const char *p, size_t n)
 {
     if (!n) {
         free(c->in);
@@ -116,318 +94,6 @@ static void client_linger(struct client *c)
     timer_set_at(&c->all->loop->timers, &c->timer, clock_ms() + CLIENT_LINGER_MS);
     c->link.io.ready |= IO_READ;
     io_again(c->all->loop, &c->link.io);
-}
-
-static void client_next(struct client *c);
-
-static void client_body_free(struct client *c)
-{
-    pool_put(&c->all->bodies, c->body);
-    c->body = NULL;
-}
-
-/* The exchange is over and its answer is with the kernel, unless it was cut. */
-static void client_h1_over(struct stream *s, bool cut)
-{
-    struct client *c = s->client;
-    counter_add(c->all->ctr, CTR_BYTES_IN, c->bytes_in);
-    counter_add(c->all->ctr, CTR_BYTES_OUT, c->bytes_out);
-    c->bytes_in = c->bytes_out = 0;
-    c->stream = NULL;
-    c->pipe = NULL;
-    if (c->state == CLIENT_CLOSED)
-        return;
-    client_body_free(c);
-    if (s->moved) /* the successor speaks to the client from here on */
-        return;
-    if (cut) {
-        /* A reset tells the client that what it has is not the whole. */
-        struct linger now = {.l_onoff = 1};
-        if (s->status)
-            setsockopt(c->link.io.fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
-        client_close(c);
-        return;
-    }
-    if (!c->keep || c->eof) {
-        /* A client that meant to go on may have sent its next request already. */
-        bool more = !c->body_done || c->in_n || c->state == CLIENT_TUNNEL || s->req.keep_alive;
-        if (more && !c->eof)
-            client_linger(c);
-        else
-            client_close(c);
-        return;
-    }
-    client_next(c);
-}
-
-/* ---- answers ---- */
-
-static void client_decide_keep(struct client *c, const struct stream *s, struct forward_response *f)
-{
-    if (f->status < 200) {
-        if (f->status == 101)
-            c->keep = false;
-        if (c->body)
-            c->body->since_ms = clock_ms(); /* only now may a client that expects 100 send */
-        return;
-    }
-    const struct clients *cs = c->all;
-    /* The port is as good as a die: connections opened together do not end together. */
-    uint64_t age = c->peer.listen->conn.connection_age;
-    bool aged = clock_ms() - c->born_ms > age - age / 10 + age / 100 * (c->peer.port % 20u);
-    c->keep = !s->malformed && s->req.keep_alive && f->framing != HTTP_BODY_CLOSE && c->body_done &&
-              !c->eof && (!cs->draining || cs->handing) && c->requests < c->max_requests && !aged &&
-              c->peer.listen->conn.keepalive_timeout;
-    f->close = !c->keep;
-    f->keep_alive = c->keep && s->req.minor == 0;
-}
-
-static int client_h1_send(struct stream *s, const struct stream_out *o)
-{
-    struct client *c = s->client;
-    struct iovec v[4];
-    int k = 0;
-    char size[24];
-    struct head_out h = {.p = c->all->loop->scratch_head, .cap = LOOP_SCRATCH};
-    if (o->resp) {
-        client_decide_keep(c, s, o->fwd);
-        forward_response_head(&h, o->resp, o->fwd, clock_http_date());
-        if (h.overflow)
-            return -ERR_UP_HEAD_TOO_LARGE;
-        v[k++] = (struct iovec){h.p, h.n};
-    }
-    bool chunked = (o->fwd ? o->fwd->framing : s->fwd.framing) == HTTP_BODY_CHUNKED &&
-                   s->state != STREAM_TUNNEL;
-    if (o->n) {
-        if (chunked)
-            v[k++] = (struct iovec){size, h1_chunk_head(size, o->n)};
-        v[k++] = (struct iovec){(void *)(uintptr_t)o->data, o->n};
-    }
-    if (chunked) {
-        char *tail = h.p + h.n;
-        size_t len =
-            h1_chunk_tail(tail, LOOP_SCRATCH - h.n, o->n > 0, o->end, o->trailer, o->ntrailer);
-        if (len)
-            v[k++] = (struct iovec){tail, len};
-    }
-    uint64_t written = 0;
-    int e = k ? link_send(&c->link, &c->out, v, k, &written) : (outq_left(&c->out) ? 1 : 0);
-    c->bytes_out += written;
-    s->bytes_out += written;
-    if (e == 1)
-        client_rearm(c);
-    return e;
-}
-
-static bool client_h1_can_pipe(const struct stream *s)
-{
-    const struct client *c = s->client;
-    return c->link.ops->splice && !outq_left(&c->out);
-}
-
-static int client_h1_send_pipe(struct stream *s, struct pipe *p, bool end)
-{
-    struct client *c = s->client;
-    while (p->used) {
-        ssize_t w = pipe_drain(p, &c->link, !end);
-        if (w == -ERR_AGAIN) {
-            c->pipe = p;
-            client_rearm(c);
-            return 1;
-        }
-        if (w < 0)
-            return (int)w;
-        c->bytes_out += (uint64_t)w;
-        s->bytes_out += (uint64_t)w;
-    }
-    c->pipe = NULL;
-    return 0;
-}
-
-static void client_h1_want_body(struct stream *s)
-{
-    struct client *c = s->client;
-    if (c->body && c->body_done) { /* Content-Length: 0 */
-        (void)stream_body(s, NULL, 0, true, NULL, 0);
-        return;
-    }
-    if (c->body)
-        c->body->since_ms = clock_ms();
-    client_rearm(c);
-    /* In the next turn: what lies in `in` and in the socket needs the scratch buffer, which may be
-     * in use right now. */
-    if (c->in_n || (c->link.io.ready & IO_READ))
-        io_again(c->all->loop, &c->link.io);
-    else
-        stream_body_flush(s); /* a client may wait for 100 before it sends anything */
-}
-
-static void client_h1_tunnel(struct stream *s)
-{
-    struct client *c = s->client;
-    client_set_state(c, CLIENT_TUNNEL);
-    client_body_free(c);
-    c->body_done = true;
-    client_rearm(c);
-    if (c->in_n || (c->link.io.ready & IO_READ))
-        io_again(c->all->loop, &c->link.io);
-}
-
-static void client_h1_shut(struct stream *s)
-{
-    struct client *c = s->client;
-    if (outq_left(&c->out))
-        c->shut_after = true;
-    else
-        (void)c->link.ops->shutdown(&c->link);
-}
-
-const struct stream_client client_h1_ops = {
-    .send = client_h1_send,
-    .send_pipe = client_h1_send_pipe,
-    .can_pipe = client_h1_can_pipe,
-    .want_body = client_h1_want_body,
-    .tunnel = client_h1_tunnel,
-    .shut = client_h1_shut,
-    .over = client_h1_over,
-};
-
-/* ---- request bodies ---- */
-
-/* Only the time in which we were ready to read counts: what the server's side takes is not the
- * client's fault. */
-static bool client_too_slow(struct client *c)
-{
-    const struct conf_scope_keys *k = client_scope(c);
-    struct client_body *b = c->body;
-    b->took_ms += clock_ms() - b->since_ms;
-    b->since_ms = clock_ms();
-    return k && k->body_min_rate && b->took_ms > CLIENT_RATE_AFTER &&
-           b->got * 1000 / b->took_ms < k->body_min_rate;
-}
-
-/* Gives p[0..n) to the exchange as far as it is body. Returns the bytes used, or negative when the
- * exchange is over. */
-static ptrdiff_t client_feed(struct client *c, char *p, size_t n)
-{
-    struct client_body *b = c->body;
-    struct stream *s = c->stream;
-    struct http_field trailer[64];
-    size_t used = n, data = n;
-    int nt = 0;
-    bool end = false;
-    if (b->framing == HTTP_BODY_LENGTH) {
-        used = data = n < b->left ? n : (size_t)b->left;
-        b->left -= used;
-        end = b->left == 0;
-    } else {
-        int r = h1_chunk_decode(&b->chunk, &s->arena, p, n, &used, &data);
-        if (r == 1) {
-            nt = h1_chunk_trailers(&b->chunk, trailer, sizeof trailer / sizeof trailer[0]);
-            end = true;
-        }
-        if (r < 0 || nt < 0) {
-            c->keep = false;
-            stream_client_failed(s, r < 0 ? r : nt);
-            return -ERR_BAD_CHUNK;
-        }
-    }
-    b->got += data;
-    if (end)
-        c->body_done = true;
-    int e = stream_body(s, p, data, end, trailer, (size_t)nt);
-    return e < 0 ? e : (ptrdiff_t)used;
-}
-
-/* Reads and gives body bytes while the exchange takes them. */
-static void client_read_body(struct client *c)
-{
-    struct loop *l = c->all->loop;
-    int budget = CLIENT_BUDGET;
-    while (c->state == CLIENT_EXCHANGE && client_wanted(c)) {
-        char *p = l->scratch;
-        size_t n = c->in_n;
-        if (n) {
-            memcpy(p, c->in, n);
-            client_keep(c, NULL, 0);
-        } else {
-            if (!(c->link.io.ready & IO_READ))
-                return;
-            if (!budget--) {
-                io_again(l, &c->link.io);
-                return;
-            }
-            ssize_t r = link_recv(&c->link, p, CLIENT_READ_BODY);
-            if (r == -ERR_AGAIN) {
-                stream_body_flush(c->stream);
-                return;
-            }
-            if (r <= 0) {
-                c->eof = true;
-                stream_client_failed(c->stream, ERR_CLIENT_CLOSED);
-                return;
-            }
-            n = (size_t)r;
-            c->bytes_in += n;
-            c->stream->bytes_in += n;
-        }
-        ptrdiff_t used = client_feed(c, p, n);
-        if (used < 0)
-            return;
-        if ((size_t)used < n && client_keep(c, p + used, n - (size_t)used) < 0) {
-            if (c->stream)
-                stream_client_failed(c->stream, ERR_NOMEM);
-            return;
-        }
-        if (!c->stream)
-            return;
-        if (c->body && !c->body_done && client_too_slow(c)) {
-            stream_client_failed(c->stream, ERR_CLIENT_SLOW);
-            return;
-        }
-        client_rearm(c);
-    }
-}
-
-static void client_read_tunnel(struct client *c)
-{
-    struct loop *l = c->all->loop;
-    int budget = CLIENT_BUDGET;
-    if (c->eof &&
-        (c->link.io.ready & IO_ERR)) { /* it had only finished sending; now it is gone altogether */
-        stream_client_failed(c->stream, ERR_CLIENT_CLOSED);
-        return;
-    }
-    while (c->state == CLIENT_TUNNEL && client_wanted(c)) {
-        char *p = l->scratch;
-        size_t n = c->in_n;
-        bool end = false;
-        if (n) {
-            memcpy(p, c->in, n);
-            client_keep(c, NULL, 0);
-        } else {
-            if (!(c->link.io.ready & IO_READ))
-                return;
-            if (!budget--) {
-                io_again(l, &c->link.io);
-                return;
-            }
-            ssize_t r = link_recv(&c->link, p, CLIENT_READ_BODY);
-            if (r == -ERR_AGAIN)
-                return;
-            if (r < 0) {
-                stream_client_failed(c->stream, ERR_CLIENT_CLOSED);
-                return;
-            }
-            end = r == 0;
-            n = (size_t)r;
-            c->bytes_in += n;
-            c->stream->bytes_in += n;
-            c->eof = end;
-        }
-        if (stream_body(c->stream, p, n, end, NULL, 0) < 0)
-            return;
-    }
 }
 
 /* ---- request heads ---- */
@@ -512,31 +178,6 @@ static void client_request(struct client *c, const char *p, size_t n, const stru
     }
     timer_off(&c->timer);
     stream_begin(s);
-}
-
-/* After stream_begin(): body bytes that came with the head. Returns the bytes used. */
-static size_t client_first_body(struct client *c, char *p, size_t n)
-{
-    struct stream *s = c->stream;
-    if (!c->body || !stream_wants_body(s))
-        return 0;
-    ptrdiff_t used = 0;
-    if (n || c->body_done) {
-        bool empty = c->body_done;
-        if (empty)
-            stream_body(s, p, 0, true, NULL, 0);
-        else
-            used = client_feed(c, p, n);
-    } else {
-        stream_body_flush(s);
-    }
-    if (c->stream == s) {
-        client_rearm(c);
-        /* The read of the head may have filled its buffer: no edge will tell of the rest. */
-        if (client_wanted(c) && (c->link.io.ready & IO_READ))
-            io_again(c->all->loop, &c->link.io);
-    }
-    return used > 0 ? (size_t)used : 0;
 }
 
 /* PROXY protocol: bytes used, 0 = more needed, negative = closed. */
@@ -631,6 +272,40 @@ static void client_next(struct client *c)
     client_rearm(c);
     if (!c->in_process && (c->in_n || (c->link.io.ready & (IO_READ | IO_HUP))))
         io_again(c->all->loop, &c->link.io);
+}
+
+/* The exchange is over and its answer is with the kernel, unless it was cut. */
+void client_h1_over(struct stream *s, bool cut)
+{
+    struct client *c = s->client;
+    counter_add(c->all->ctr, CTR_BYTES_IN, c->bytes_in);
+    counter_add(c->all->ctr, CTR_BYTES_OUT, c->bytes_out);
+    c->bytes_in = c->bytes_out = 0;
+    c->stream = NULL;
+    c->pipe = NULL;
+    if (c->state == CLIENT_CLOSED)
+        return;
+    client_body_free(c);
+    if (s->moved) /* the successor speaks to the client from here on */
+        return;
+    if (cut) {
+        /* A reset tells the client that what it has is not the whole. */
+        struct linger now = {.l_onoff = 1};
+        if (s->status)
+            setsockopt(c->link.io.fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+        client_close(c);
+        return;
+    }
+    if (!c->keep || c->eof) {
+        /* A client that meant to go on may have sent its next request already. */
+        bool more = !c->body_done || c->in_n || c->state == CLIENT_TUNNEL || s->req.keep_alive;
+        if (more && !c->eof)
+            client_linger(c);
+        else
+            client_close(c);
+        return;
+    }
+    client_next(c);
 }
 
 static void client_read_head(struct client *c)

@@ -1,0 +1,135 @@
+/* HTTP/1 towards clients: answers written, the exchange's wishes carried out; see stream_client. */
+#include "worker/client/h1.h"
+
+#include "base/clock.h"
+#include "base/err.h"
+
+static void client_decide_keep(struct client *c, const struct stream *s, struct forward_response *f)
+{
+    if (f->status < 200) {
+        if (f->status == 101)
+            c->keep = false;
+        if (c->body)
+            c->body->since_ms = clock_ms(); /* only now may a client that expects 100 send */
+        return;
+    }
+    const struct clients *cs = c->all;
+    /* The port is as good as a die: connections opened together do not end together. */
+    uint64_t age = c->peer.listen->conn.connection_age;
+    bool aged = clock_ms() - c->born_ms > age - age / 10 + age / 100 * (c->peer.port % 20u);
+    c->keep = !s->malformed && s->req.keep_alive && f->framing != HTTP_BODY_CLOSE && c->body_done &&
+              !c->eof && (!cs->draining || cs->handing) && c->requests < c->max_requests && !aged &&
+              c->peer.listen->conn.keepalive_timeout;
+    f->close = !c->keep;
+    f->keep_alive = c->keep && s->req.minor == 0;
+}
+
+static int client_h1_send(struct stream *s, const struct stream_out *o)
+{
+    struct client *c = s->client;
+    struct iovec v[4];
+    int k = 0;
+    char size[24];
+    struct head_out h = {.p = c->all->loop->scratch_head, .cap = LOOP_SCRATCH};
+    if (o->resp) {
+        client_decide_keep(c, s, o->fwd);
+        forward_response_head(&h, o->resp, o->fwd, clock_http_date());
+        if (h.overflow)
+            return -ERR_UP_HEAD_TOO_LARGE;
+        v[k++] = (struct iovec){h.p, h.n};
+    }
+    bool chunked = (o->fwd ? o->fwd->framing : s->fwd.framing) == HTTP_BODY_CHUNKED &&
+                   s->state != STREAM_TUNNEL;
+    if (o->n) {
+        if (chunked)
+            v[k++] = (struct iovec){size, h1_chunk_head(size, o->n)};
+        v[k++] = (struct iovec){(void *)(uintptr_t)o->data, o->n};
+    }
+    if (chunked) {
+        char *tail = h.p + h.n;
+        size_t len =
+            h1_chunk_tail(tail, LOOP_SCRATCH - h.n, o->n > 0, o->end, o->trailer, o->ntrailer);
+        if (len)
+            v[k++] = (struct iovec){tail, len};
+    }
+    uint64_t written = 0;
+    int e = k ? link_send(&c->link, &c->out, v, k, &written) : (outq_left(&c->out) ? 1 : 0);
+    c->bytes_out += written;
+    s->bytes_out += written;
+    if (e == 1)
+        client_rearm(c);
+    return e;
+}
+
+static bool client_h1_can_pipe(const struct stream *s)
+{
+    const struct client *c = s->client;
+    return c->link.ops->splice && !outq_left(&c->out);
+}
+
+int client_h1_send_pipe(struct stream *s, struct pipe *p, bool end)
+{
+    struct client *c = s->client;
+    while (p->used) {
+        ssize_t w = pipe_drain(p, &c->link, !end);
+        if (w == -ERR_AGAIN) {
+            c->pipe = p;
+            client_rearm(c);
+            return 1;
+        }
+        if (w < 0)
+            return (int)w;
+        c->bytes_out += (uint64_t)w;
+        s->bytes_out += (uint64_t)w;
+    }
+    c->pipe = NULL;
+    return 0;
+}
+
+static void client_h1_want_body(struct stream *s)
+{
+    struct client *c = s->client;
+    if (c->body && c->body_done) { /* Content-Length: 0 */
+        (void)stream_body(s, NULL, 0, true, NULL, 0);
+        return;
+    }
+    if (c->body)
+        c->body->since_ms = clock_ms();
+    client_rearm(c);
+    /* In the next turn: what lies in `in` and in the socket needs the scratch buffer, which may be
+     * in use right now. */
+    if (c->in_n || (c->link.io.ready & IO_READ))
+        io_again(c->all->loop, &c->link.io);
+    else
+        stream_body_flush(s); /* a client may wait for 100 before it sends anything */
+}
+
+void client_h1_tunnel(struct stream *s)
+{
+    struct client *c = s->client;
+    client_set_state(c, CLIENT_TUNNEL);
+    client_body_free(c);
+    c->body_done = true;
+    client_rearm(c);
+    if (c->in_n || (c->link.io.ready & IO_READ))
+        io_again(c->all->loop, &c->link.io);
+}
+
+static void client_h1_shut(struct stream *s)
+{
+    struct client *c = s->client;
+    if (outq_left(&c->out))
+        c->shut_after = true;
+    else
+        (void)c->link.ops->shutdown(&c->link);
+}
+
+const struct stream_client client_h1_ops = {
+    .send = client_h1_send,
+    .send_pipe = client_h1_send_pipe,
+    .can_pipe = client_h1_can_pipe,
+    .want_body = client_h1_want_body,
+    .tunnel = client_h1_tunnel,
+    .shut = client_h1_shut,
+    .over = client_h1_over,
+};
