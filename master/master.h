@@ -28,7 +28,7 @@ struct master {
     char pid_path[PATH_MAX]; /* "" = none */
     int pid_fd, verdict_fd;  /* -1 = none */
     int old_log_fd; /* of the program before an upgrade, until a generation has its own; or -1 */
-    uid_t uid;               /* of workers; (uid_t)-1 = ours */
+    uid_t uid;      /* of workers; (uid_t)-1 = ours */
     gid_t gid;
     bool user_known; /* from the program before an upgrade */
     uint64_t nofile;

@@ -70,9 +70,9 @@ static void upgrade_keep(bool on)
         proc_close_on_exec(control_conn_fd(upgrade.conn), !on);
 }
 
-/* The description: a word, then numbers; a text, as a listener's address, ends its line. One line per thing, so
- * that it can be read by eye and by a program that is older or newer: lines it does not know are
- * skipped. */
+/* The description: a word, then numbers; a text, as a listener's address, ends its line. One line
+ * per thing, so that it can be read by eye and by a program that is older or newer: lines it does
+ * not know are skipped. */
 static void upgrade_describe(struct buf *b)
 {
     buf_printf(b,

@@ -75,7 +75,8 @@ struct worker_cover {
 struct worker_reopen {
     int32_t error_log; /* 1 = first fd is the error log */
     int32_t nlog;
-    int8_t has[256]; /* has[i] = 1: an fd for conf_log i follows, in order; others stay as they are */
+    int8_t
+        has[256]; /* has[i] = 1: an fd for conf_log i follows, in order; others stay as they are */
 };
 struct worker_log_level {
     uint32_t level;  /* enum log_level */

@@ -20,10 +20,11 @@ struct route_node { /* the items that share one exact path or one prefix */
     uint32_t n;
     uint32_t parent; /* prefix nodes: the longest other prefix of text, or ROUTE_NO_PARENT */
 };
-#define ROUTE_NO_PARENT  UINT32_MAX
-#define ROUTE_EXACT_SCAN 8u /* up to so many exact paths are compared one by one; more get a map   \
-                             */
-struct route_group {        /* routes of one priority */
+#define ROUTE_NO_PARENT UINT32_MAX
+#define ROUTE_EXACT_SCAN                                                                           \
+    8u               /* up to so many exact paths are compared one by one; more get a map          \
+                      */
+struct route_group { /* routes of one priority */
     int32_t priority;
     uint32_t nexact, nprefix, nregex, nany;
     struct route_node *exact;  /* sorted by text */
