@@ -129,10 +129,11 @@ subtest 'write_timeout' => sub {
 
 subtest 'send_timeout' => sub {
     my $c = client($port);
+    # Made before it is sent: a client that stops to think would meet body_timeout first.
+    my $bytes = request('POST', '/send', ['Content-Length', 64 << 20]) . 'x' x (64 << 20);
     my $pid = fork;
     if (!$pid) {
-        $c->send(request('POST', '/send', ['Content-Length', 64 << 20]));
-        $c->send('x' x (64 << 20), quiet => 1);
+        $c->send($bytes, quiet => 1);
         POSIX::_exit(0);
     }
     my $oc = $o->accept;
