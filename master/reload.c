@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define RETRY_MS 10000
@@ -426,6 +427,13 @@ static void reload_begin(void)
     if (master.live) {
         snprintf(text, sizeof(text), "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, r->started_us);
         proc_sd_notify(text);
+    }
+    /* Reading a pipe may last for ever, and everything would stand still. */
+    struct stat st;
+    if (master.conf_path && stat(master.conf_path, &st) == 0 && !S_ISREG(st.st_mode)) {
+        snprintf(text, sizeof(text), "error: %.90s is not a regular file", master.conf_path);
+        reload_fail(slice_str(text));
+        return;
     }
     int rc = master_snapshot(&r->snapshot);
     if (rc < 0) {

@@ -2,6 +2,7 @@
 # Reloads: verdicts, a broken file changes nothing, listeners come and go, workers shrink and grow, old generations end.
 use strict;
 use warnings;
+use POSIX ();
 use RPD::Test;
 
 my ($port, $port2) = (free_port(), free_port());
@@ -41,6 +42,11 @@ subtest 'a broken file keeps the generation' => sub {
     unlink $s->conf;
     ($status) = $s->reload;
     is($status, 1, 'no file');
+    POSIX::mkfifo($s->conf, 0600);
+    ($status, $out, $err) = $s->reload;
+    is($status, 1, 'a pipe that nobody writes to');
+    like("$out$err", qr/not a regular file/, 'is not waited for');
+    unlink $s->conf;
     # A worker that dies now is replaced with the configuration that was loaded, not with the file.
     kill 'KILL', $before[0];
     ok(wait_for(sub { my @now = eval { $s->workers }; @now == 2 && !grep { $_ == $before[0] } @now }, quiet => 1), 'a respawn');
