@@ -50,7 +50,7 @@ for my $name (qw(nginx python10 python11)) {
         is(file_md5("$dir/got"), $md5, 'all of it');
         unlink "$dir/got";
         if ($name ne 'nginx') {
-            ($status, $out, $err) = curl($name, '/up', '--data-binary', "\@$big", '-H', 'Expect:');
+            ($status, $out, $err) = curl($name, '/up', '-X', 'POST', '-T', $big, '-H', 'Expect:');
             is($out, ($MB << 20) . " $md5", "$MB MiB up") or diag($err);
         }
     };
@@ -68,7 +68,7 @@ subtest 'node' => sub {
     my ($status, $out, $err) = curl('node', '/hello?x=1');
     is($out, 'node GET /hello?x=1', 'a page') or diag($err);
     for my $mode (['length', ''], ['chunks', 'Transfer-Encoding: chunked']) {
-        ($status, $out, $err) = curl('node', '/upload', '--data-binary', "\@$big", $mode->[1] ? ('-H', $mode->[1]) : ());
+        ($status, $out, $err) = curl('node', '/upload', '-X', 'POST', '-T', $big, $mode->[1] ? ('-H', $mode->[1]) : ());
         is($out, sprintf('{"n":%d,"md5":"%s"}', $MB << 20, $md5), "$MB MiB up, $mode->[0]") or diag($err);
         my $q = $mode->[1] ? '' : '&length=1';
         ($status, $out, $err) = curl('node', '/download?n=' . ($MB << 20) . $q, '-o', '/dev/null', '-w', '%{size_download}');
