@@ -5,7 +5,7 @@
 
 #include <stdlib.h>
 
-#define WORKERS_MOST 250 /* of the slots in shared memory; the rest is for draining generations */
+#define WORKERS_MOST 80 /* three generations with their helpers fit into the segment's slots */
 
 static void hash_pages(const struct conf_error_pages *p, struct buf *b)
 {

@@ -52,7 +52,7 @@ static void test_scalars(void)
 
 static void test_bad_scalars(void)
 {
-    BAD("[global]\nworkers = 0", "t.conf:2:11: error: \"workers\" must be between 1 and 250\n"
+    BAD("[global]\nworkers = 0", "t.conf:2:11: error: \"workers\" must be between 1 and 80\n"
                                  "    workers = 0\n"
                                  "              ^\n");
     BAD("[global]\nworkers = many",
