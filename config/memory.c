@@ -8,9 +8,11 @@
 
 /* Bytes beyond the kernel's; measured figures stand in the tests of worker/client and
  * worker/stream. */
-#define IDLE_BYTES   450u         /* an idle keep-alive connection gave its buffers back */
-#define STREAM_BYTES 4096u        /* an exchange without its heads and buffers */
-#define BUFFER_BYTES (64u << 10)  /* body in flight, per direction */
+#define IDLE_BYTES   400u  /* an idle keep-alive connection gave its buffers back */
+#define STREAM_BYTES 4096u /* an exchange without its heads and buffers */
+#define UPLOAD_BYTES                                                                               \
+    (192u << 10) /* a read that a slow server left, and what is kept to try again */
+#define ANSWER_BYTES (256u << 10) /* a read that a slow client left; 64 KiB once it is known */
 #define POOLED_BYTES 512u         /* an idle connection to a server */
 #define QUEUED_BYTES 256u         /* a request in a queue, beside its stream */
 #define WORKER_BYTES (6ull << 20) /* process, tables, caches of free blocks */
@@ -18,7 +20,9 @@
 static void row(struct buf *out, const char *what, uint64_t n, uint64_t each, uint64_t sum)
 {
     char bytes[32];
-    num_fmt_size(bytes, sum >> 10 << 10);
+    /* Few digits for a person; the exact number stands beside them. */
+    unsigned shift = sum >= 10ull << 30 ? 30 : sum >= 10ull << 20 ? 20 : 10;
+    num_fmt_size(bytes, sum >> shift << shift);
     buf_printf(out, "%-36s %12" PRIu64 " x %10" PRIu64 " = %14" PRIu64 " (%s)\n", what, n, each,
                sum, bytes);
 }
@@ -72,7 +76,7 @@ uint64_t config_memory_bound(const struct config *c, struct buf *out)
         active = conns; /* an HTTP/1 connection has one request at a time */
     if (queued > conns)
         queued = conns;
-    uint64_t each = 2 * head + 2 * answer + 2 * BUFFER_BYTES + STREAM_BYTES;
+    uint64_t each = 2 * head + 2 * answer + UPLOAD_BYTES + ANSWER_BYTES + STREAM_BYTES;
     const struct {
         const char *what;
         uint64_t n, each;

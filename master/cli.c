@@ -297,8 +297,21 @@ int cli_do(const struct cli *c)
     return PROTO_USAGE;
 }
 
+/* What to type for the rpctl beside this program: its word alone where rpd is installed, else its
+ * path. */
+static const char *cli_rpctl(char *ret, size_t size)
+{
+    ssize_t n = readlink("/proc/self/exe", ret, size - 1);
+    char *slash = n > 0 ? memrchr(ret, '/', (size_t)n) : NULL;
+    if (!slash || (size_t)(slash - ret) + sizeof("/rpctl") > size)
+        return "rpctl";
+    memcpy(slash, "/rpctl", sizeof("/rpctl"));
+    return access(ret, X_OK) < 0 || strcmp(ret, RPD_SBINDIR "/rpctl") == 0 ? "rpctl" : ret;
+}
+
 void cli_welcome(void)
 {
+    char beside[PATH_MAX];
     const struct config *c = master.live->config;
     char at[160] = "127.0.0.1:8080";
     if (c->nlisten > 0 && c->listen[0]->k.address.n > 0)
@@ -313,10 +326,14 @@ void cli_welcome(void)
         snprintf(local, sizeof(local), "127.0.0.1:%s", at + 8);
         shown = local;
     }
+    const char *rpctl = cli_rpctl(beside, sizeof(beside));
     fprintf(stderr,
             "rpd answers on http://%s/\n"
             "  try    curl -i http://%s/\n"
-            "         rpctl -s %s status\n"
-            "  stop   %s\n",
-            at, shown, master.socket_path, master.foreground ? "Ctrl-C" : "rpctl stop");
+            "         %s -s %s status\n",
+            at, shown, rpctl, master.socket_path);
+    if (master.foreground)
+        fprintf(stderr, "  stop   Ctrl-C\n");
+    else
+        fprintf(stderr, "  stop   %s -s %s stop\n", rpctl, master.socket_path);
 }

@@ -44,6 +44,9 @@ int master_snapshot(struct conf_snapshot **ret)
     if (rc == 0)
         rc = conf_snapshot_text(master.quick_to ? "<command line>" : "<default>", buf_slice(&text),
                                 ret);
+    else if (rc == -ERR_INVAL)
+        fprintf(stderr, "rpd: --to %s: " SLICE_FMT "\n", master.quick_to ? master.quick_to : to,
+                SLICE_ARG(buf_slice(&text)));
     buf_fini(&text);
     return rc;
 }
@@ -381,7 +384,8 @@ static struct config *master_load(void)
     struct buf text;
     int rc = master_snapshot(&s);
     if (rc < 0) {
-        fprintf(stderr, "rpd: %s\n", err_text(rc));
+        if (!master.quick || rc != -ERR_INVAL) /* told already */
+            fprintf(stderr, "rpd: %s\n", err_text(rc));
         return NULL;
     }
     buf_init(&text, 0);

@@ -220,7 +220,7 @@ static const char *status_age(uint64_t ms)
 static void status_children_text(struct buf *out, const struct generation *g)
 {
     buf_printf(out, "\n%-8s %8s %-10s %6s %12s %10s %10s %10s %8s\n", "worker", "pid", "state",
-               "cpu%", "connections", "idle", "requests", "req/s", "age");
+               "cpu%", "connections", "idle", "in flight", "req/s", "age");
     for (uint32_t i = 0; i < g->nchild; i++) {
         const struct child *c = &g->child[i];
         const char *state = c->deaths.crash_loop ? "crash_loop" : child_state_name(c->state);
@@ -277,9 +277,10 @@ static void status_text(struct buf *out, uint32_t code, struct slice reasons, bo
                    status_age((uint64_t)(clock_cached.wall_ms - r->last_wall_ms)), r->last_text);
     buf_printf(out,
                "load         %" PRIu64 " connections, %" PRIu64 " requests in flight, %" PRIu64
-               " tunnels, %" PRIu64 " requests/s\n",
+               " tunnels, %" PRIu64 " requests/s\nserved       %" PRIu64 " requests\n",
                gauge_sum(master.segment, GAU_CONNS), gauge_sum(master.segment, GAU_STREAMS),
-               gauge_sum(master.segment, GAU_TUNNELS), rate);
+               gauge_sum(master.segment, GAU_TUNNELS), rate,
+               counter_sum(master.segment, CTR_REQUESTS));
     if (g)
         status_children_text(out, g);
     status_old_text(out);

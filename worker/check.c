@@ -39,11 +39,11 @@ static int explain_split(struct slice url, struct slice *ret_host, struct slice 
 static void explain_upstream(const struct conf_upstream *u, struct buf *out)
 {
     static const char *const names[] = {"random_two", "round_robin", "least_conn", "ip_hash"};
-    buf_printf(out, "upstream: %.*s (%s:%u), balance %s\n", SLICE_ARG(u->name), u->pos.file,
+    buf_printf(out, "upstream   %.*s (%s:%u), balance %s\n", SLICE_ARG(u->name), u->pos.file,
                u->pos.line, names[(unsigned)u->k.balance & 3]);
     for (size_t i = 0; i < u->k.server.n; i++) {
         const struct conf_server *s = &u->k.server.v[i];
-        buf_printf(out, "  server %.*s weight=%u%s%s\n", SLICE_ARG(s->name), s->weight,
+        buf_printf(out, "  server   %.*s weight=%u%s%s\n", SLICE_ARG(s->name), s->weight,
                    s->backup ? " backup" : "", s->down ? " down" : "");
     }
 }
@@ -66,7 +66,7 @@ int worker_explain(const struct config *c, struct slice method, struct slice url
     if (e == 0 && n >= 0)
         e = uri_normalize(path, &a, &norm);
     if (e < 0 || n < 0) {
-        buf_printf(out, "refused: %s\n", err_text(e < 0 ? e : n));
+        buf_printf(out, "refused    %s\n", err_text(e < 0 ? e : n));
         goto done;
     }
     const struct conf_route *r = NULL;
@@ -78,7 +78,7 @@ int worker_explain(const struct config *c, struct slice method, struct slice url
         union addr addr;
         bool known = addr_parse_ip(from, &addr) == 0;
         const struct conf_cidrs *tp = &c->global.trusted_proxies;
-        buf_printf(out, "client: %.*s%s\n", SLICE_ARG(from),
+        buf_printf(out, "client     %.*s%s\n", SLICE_ARG(from),
                    !known                                   ? " (not an address)"
                    : cidr_match_any(tp->v, tp->n, &addr.sa) ? " (a trusted proxy)"
                                                             : "");
