@@ -10,13 +10,14 @@ FUZZ_TARGETS = t/fuzz/config_fuzz t/fuzz/control_fuzz t/fuzz/h1_chunk_fuzz t/fuz
 if FUZZ
 FUZZ_MAIN =
 FUZZ_LD = $(RPD_FUZZ_LD)
+noinst_PROGRAMS += $(FUZZ_TARGETS)
 else
 FUZZ_MAIN = t/fuzz/replay.c
 FUZZ_LD =
 UNIT_TESTS += $(FUZZ_TARGETS)
+check_PROGRAMS += $(FUZZ_TARGETS)
 endif
 EXTRA_DIST += t/fuzz/replay.c
-check_PROGRAMS += $(FUZZ_TARGETS)
 
 t_fuzz_config_fuzz_SOURCES = t/fuzz/config_fuzz.c $(FUZZ_MAIN)
 t_fuzz_config_fuzz_LDADD = $(LIBS_CONFIG) $(EXT_LIBS)
