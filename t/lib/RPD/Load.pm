@@ -7,6 +7,8 @@ use POSIX qw(_exit);
 use Time::HiRes qw(time);
 use RPD::Util qw(tempdir slurp spew wait_for);
 
+my %running;    # pid => the process that started it
+
 our @EXPORT = qw(load_start load_finish load_count);
 
 # load_start(sub { my ($n) = @_; ...; die 'what failed' if ... }, processes => 4): each call is one piece of work.
@@ -35,6 +37,7 @@ sub load_start {
             _exit(0);
         }
         push @pids, $pid;
+        $running{$pid} = $$;
     }
     return { dir => $dir, pids => \@pids, what => $opt{what} };
 }
@@ -52,6 +55,7 @@ sub load_finish {
     my ($load) = @_;
     kill 'TERM', @{ $load->{pids} };
     waitpid $_, 0 for @{ $load->{pids} };
+    delete @running{ @{ $load->{pids} } };
     my ($count, $slowest, @failures) = (0, 0);
     for my $k (1 .. @{ $load->{pids} }) {
         for (split /\n/, slurp("$load->{dir}/$k")) {
@@ -62,6 +66,12 @@ sub load_finish {
         }
     }
     return { count => $count, failures => \@failures, slowest => $slowest };
+}
+
+# A test that ends early leaves nobody at work.
+END {
+    local ($?, $!, $@);
+    kill 'KILL', grep { $running{$_} == $$ } keys %running;
 }
 
 1;
