@@ -552,7 +552,7 @@ static void client_print(const struct client *c, struct json *j, struct buf *out
         json_kcstr(j, "stream", s ? stream_state_name(s->state) : NULL);
         json_kstr(j, "target", target);
         json_kstr(j, "server", server);
-        json_ku64(j, "unsent", outq_left(&c->out));
+        json_ku64(j, "unsent", link_backlog(&c->link, &c->out));
         json_end_object(j);
         return;
     }
@@ -560,7 +560,7 @@ static void client_print(const struct client *c, struct json *j, struct buf *out
                SLICE_ARG(c->peer.ip), c->peer.port, SLICE_ARG(c->peer.listen->name),
                client_state_name(c->state), (unsigned long long)age, c->requests,
                s ? stream_state_name(s->state) : "-", SLICE_ARG(target), SLICE_ARG(server),
-               outq_left(&c->out));
+               link_backlog(&c->link, &c->out));
 }
 
 void clients_print(const struct clients *cs, uint32_t limit, bool json, struct buf *out)

@@ -83,7 +83,7 @@ int client_keep(struct client *c, const char *p, size_t n)
  * closing at once would reset the connection and with it destroy the answer (RFC 9112 9.6). */
 static void client_linger(struct client *c)
 {
-    if (outq_left(&c->out)) {
+    if (link_backlog(&c->link, &c->out)) {
         c->shut_after = true;
     } else if (c->link.ops->shutdown(&c->link) < 0) {
         client_close(c);
@@ -409,6 +409,7 @@ static void client_read_linger(struct client *c)
 /* False when the connection is gone. */
 static bool client_write(struct client *c)
 {
+    uint32_t unsent = c->link.unsent;
     ssize_t w = outq_flush(&c->out, &c->link);
     if (w < 0) {
         if (c->stream)
@@ -420,7 +421,7 @@ static bool client_write(struct client *c)
     c->bytes_out += (uint64_t)w;
     if (c->stream)
         c->stream->bytes_out += (uint64_t)w;
-    if (!outq_left(&c->out) && c->pipe && c->stream) {
+    if (!link_backlog(&c->link, &c->out) && c->pipe && c->stream) {
         uint64_t before = c->bytes_out;
         int e = client_h1_send_pipe(c->stream, c->pipe, c->stream->answer_end);
         if (e < 0) {
@@ -430,7 +431,7 @@ static bool client_write(struct client *c)
         w += (ssize_t)(c->bytes_out - before);
     }
     if (client_backed_up(c)) {
-        if (w)
+        if (w || unsent != c->link.unsent)
             client_rearm(c);
         return true;
     }

@@ -53,7 +53,8 @@ static int client_h1_send(struct stream *s, const struct stream_out *o)
             v[k++] = (struct iovec){tail, len};
     }
     uint64_t written = 0;
-    int e = k ? link_send(&c->link, &c->out, v, k, &written) : (outq_left(&c->out) ? 1 : 0);
+    int e = k ? link_send(&c->link, &c->out, v, k, &written)
+              : (link_backlog(&c->link, &c->out) ? 1 : 0);
     c->bytes_out += written;
     s->bytes_out += written;
     if (e == 1)
@@ -64,7 +65,7 @@ static int client_h1_send(struct stream *s, const struct stream_out *o)
 static bool client_h1_can_pipe(const struct stream *s)
 {
     const struct client *c = s->client;
-    return c->link.ops->splice && !outq_left(&c->out);
+    return c->link.ops->splice && !link_backlog(&c->link, &c->out);
 }
 
 int client_h1_send_pipe(struct stream *s, struct pipe *p, bool end)
@@ -118,7 +119,7 @@ void client_h1_tunnel(struct stream *s)
 static void client_h1_shut(struct stream *s)
 {
     struct client *c = s->client;
-    if (outq_left(&c->out))
+    if (link_backlog(&c->link, &c->out))
         c->shut_after = true;
     else
         (void)c->link.ops->shutdown(&c->link);

@@ -58,7 +58,7 @@ static bool handover_describe(const struct client *c, struct handover_client *d)
 static int handover_idle(struct handover *h, struct client *c)
 {
     struct handover_client d;
-    if (c->in_n || outq_left(&c->out) || !handover_describe(c, &d))
+    if (c->in_n || link_backlog(&c->link, &c->out) || !handover_describe(c, &d))
         return 1;
     int e = msg_send(h->io.fd, HANDOVER_IDLE, &d, sizeof d, &c->link.io.fd, 1);
     if (e == 0)
@@ -71,7 +71,8 @@ static int handover_tunnel(struct handover *h, struct client *c)
     struct handover_client d;
     int fds[2] = {c->link.io.fd, -1};
     char *at = (char *)handover_msg.payload;
-    if (c->in_n || outq_left(&c->out) || c->shut_after || !c->stream || !handover_describe(c, &d))
+    if (c->in_n || link_backlog(&c->link, &c->out) || c->shut_after || !c->stream ||
+        !handover_describe(c, &d))
         return 1;
     memcpy(at, &d, sizeof d);
     ssize_t n = tunnel_describe(c->stream, at + sizeof d, MSG_MAX_PAYLOAD - sizeof d, &fds[1]);

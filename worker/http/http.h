@@ -79,7 +79,8 @@ struct http_request {
                * none); from the absolute form when that is used (RFC 9112 3.2.2) */
     struct slice authority; /* host[:port] as it will be forwarded */
     uint16_t port;          /* 0 = none given */
-    uint8_t minor;          /* HTTP/1.minor; 0 or 1 */
+    uint8_t major;          /* 2: HTTP/2; else HTTP/1 */
+    uint8_t minor;          /* HTTP/1.minor; 0 or 1; 1 with HTTP/2 (what HTTP/1.1 can do, it can) */
     bool keep_alive;        /* client wants the connection to persist */
     bool expect_continue;
     bool te_trailers;

@@ -112,6 +112,11 @@ void outq_free(struct outq *q)
 ssize_t outq_flush(struct outq *q, struct link *k)
 {
     ssize_t total = 0;
+    if (k->unsent) {
+        int e = k->ops->flush(k);
+        if (e < 0)
+            return e == -ERR_AGAIN ? 0 : e;
+    }
     while (q->off < q->n) {
         struct iovec v = {q->p + q->off, q->n - q->off};
         ssize_t w = link_writev(k, &v, 1);
@@ -141,7 +146,7 @@ int link_send(struct link *k, struct outq *q, const struct iovec *iov, int n, ui
             *ret_written += done;
     }
     if (done == total)
-        return outq_left(q) ? 1 : 0;
+        return link_backlog(k, q) ? 1 : 0;
     int e = outq_add(q, iov, n, done);
     return e < 0 ? e : 1;
 }

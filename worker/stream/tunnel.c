@@ -25,8 +25,8 @@ struct tunnel_state {
 ssize_t tunnel_describe(const struct stream *s, char *out, size_t cap, int *ret_fd)
 {
     const struct up_conn *c = s->conn;
-    if (s->state != STREAM_TUNNEL || !c || !c->link.ops->splice || outq_left(&c->out) ||
-        c->paused || c->shut_after)
+    if (s->state != STREAM_TUNNEL || !c || !c->link.ops->splice ||
+        link_backlog(&c->link, &c->out) || c->paused || c->shut_after)
         return -ERR_INVAL;
     const struct slice text[6] = {s->route ? s->route->series : SLICE_NONE,
                                   s->upstream->conf->name,

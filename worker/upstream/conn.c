@@ -190,7 +190,7 @@ void up_release(struct up_conn *c)
     struct upstreams *us = s->group->all;
     bool keep = c->answered && c->request_done && c->persistent && !c->eof && !c->send_broken &&
                 c->state == UP_BODY && !us->closing && s->group->conf->k.keepalive &&
-                !(c->link.io.ready & IO_HUP) && !outq_left(&c->out);
+                !(c->link.io.ready & IO_HUP) && !link_backlog(&c->link, &c->out);
     /* A read that was not short (a spliced body, a full buffer) has not shown the socket to be
      * empty; bytes behind the answer would be taken for the next one. */
     if (keep && (c->link.io.ready & IO_READ)) {

@@ -44,7 +44,7 @@ void up_rearm(struct up_conn *c)
         up_timer(c, t->connect);
         break;
     case UP_REQUEST:
-        if (outq_left(&c->out))
+        if (link_backlog(&c->link, &c->out))
             up_timer(c, t->send);
         else
             timer_off(&c->timer);
@@ -199,11 +199,11 @@ int up_send(struct up_conn *c, const char *p, size_t n, bool end, const struct h
             v[k++] = (struct iovec){tail, len};
     }
     if (!k) {
-        if (end && !outq_left(&c->out))
+        if (end && !link_backlog(&c->link, &c->out))
             up_request_complete(c);
         else if (end)
             c->request_end = true;
-        return outq_left(&c->out) ? 1 : 0;
+        return link_backlog(&c->link, &c->out) ? 1 : 0;
     }
     return up_write(c, v, k, end && c->state != UP_TUNNEL);
 }
@@ -261,14 +261,15 @@ static void up_connected(struct up_conn *c)
 
 static void up_writable(struct up_conn *c)
 {
+    uint32_t unsent = c->link.unsent;
     ssize_t w = outq_flush(&c->out, &c->link);
     if (w < 0) {
         up_send_broken(c);
         return;
     }
     c->bytes_out += (uint64_t)w;
-    if (outq_left(&c->out)) {
-        if (w)
+    if (link_backlog(&c->link, &c->out)) {
+        if (w || unsent != c->link.unsent)
             up_rearm(c);
         return;
     }
@@ -294,7 +295,7 @@ void up_take_tunnel(struct up_conn *c, const struct up_timeouts *t, const struct
 
 void up_shutdown(struct up_conn *c)
 {
-    if (outq_left(&c->out))
+    if (link_backlog(&c->link, &c->out))
         c->shut_after = true;
     else
         (void)c->link.ops->shutdown(&c->link);
@@ -621,14 +622,14 @@ void up_on_event(struct io *io)
     case UP_TUNNEL:
         break;
     }
-    if ((io->ready & IO_WRITE) && outq_left(&c->out))
+    if ((io->ready & IO_WRITE) && link_backlog(&c->link, &c->out))
         up_writable(c);
     if (c->state == UP_TUNNEL && c->eof &&
         (io->ready & IO_ERR)) { /* it had only finished sending; now it is gone altogether */
         up_fail(c, ERR_UP_RESET);
         return;
     }
-    if (c->state == UP_TUNNEL && c->shut_after && !outq_left(&c->out)) {
+    if (c->state == UP_TUNNEL && c->shut_after && !link_backlog(&c->link, &c->out)) {
         c->shut_after = false;
         (void)c->link.ops->shutdown(&c->link);
     }

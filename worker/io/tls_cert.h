@@ -1,0 +1,26 @@
+/* Certificates of a worker: which pair is given for which name, loaded when first needed, swapped
+ * when their files change. For the tls*.c files, and for worker/ (messages to and from the master).
+ */
+#ifndef WORKER_IO_TLS_CERT_H
+#define WORKER_IO_TLS_CERT_H
+
+#include "worker/io/tls.h"
+
+/* ---- worker/channel.c ---- */
+
+/* Files of certificate section `certificate` that are new or have changed, or that were asked for:
+ * name as in tls_env.want_files, "" and number for an explicit pair. The fds are taken over. cert
+ * may equal key (one file). Reads, checks that key and certificate belong together, swaps; on any
+ * fault the last good one stays. 0 or negative with a text for the log in *ret_why. */
+int tls_cert_files(struct tls *t, uint32_t certificate, struct slice name, uint32_t pair,
+                   int cert_fd, int key_fd, const char **ret_why);
+/* The file has gone from its directory. */
+void tls_cert_gone(struct tls *t, uint32_t certificate, struct slice name);
+/* Stapled answer: new bytes of the section's ocsp file; fd is taken over. */
+int tls_cert_ocsp(struct tls *t, uint32_t certificate, int fd, const char **ret_why);
+/* For `rpctl cert`: one line (or JSON object) per certificate: names, issuer, days left, key type,
+ * source, loaded or not, last error. filter: part of a name, or empty. */
+void tls_cert_print(const struct tls *t, struct slice filter, uint32_t limit, bool json,
+                    struct buf *out);
+
+#endif
