@@ -81,8 +81,7 @@ void drain_check(struct worker *w)
 {
     if (w->loop.stop || w->boot->role == WORKER_HELPER)
         return;
-    if (!w->clients.handing)
-        clients_drain_idle(&w->clients, DRAIN_IDLE_MS);
+    clients_drain_idle(&w->clients, DRAIN_IDLE_MS);
     (void)upstreams_trim(&w->upstreams, UINT32_MAX);
     if (w->clients.n)
         return;

@@ -31,6 +31,8 @@ static void worker_on_turn(void *arg)
     if (w->draining)
         handover_send(&w->handover);
     upstreams_turn(&w->upstreams);
+    if (w->boot->role == WORKER_SERVE)
+        clients_turn(&w->clients);
     if (w->draining)
         drain_check(w);
     if (w->log_dirty)

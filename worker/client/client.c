@@ -40,7 +40,9 @@ int clients_init(struct clients *cs, const struct clients_env *env)
                            .config = env->config,
                            .ctr = env->ctr,
                            .gau = env->gau,
+                           .tls = env->tls,
                            .number = env->number};
+    list_init(&cs->dirty);
     list_init(&cs->idle);
     list_init(&cs->active);
     pool_init(&cs->pool, "client connections", sizeof(struct client));
@@ -169,7 +171,8 @@ static void client_address_leave(struct clients *cs, uint64_t key)
 /* Bit t of row f: the step f -> t is legal. */
 #define STEP(n) (1u << CLIENT_##n)
 static const uint8_t client_steps[CLIENT__COUNT] = {
-    [CLIENT_PROXY] = STEP(HEAD) | STEP(CLOSED),
+    [CLIENT_PROXY] = STEP(HANDSHAKE) | STEP(HEAD) | STEP(CLOSED),
+    [CLIENT_HANDSHAKE] = STEP(HEAD) | STEP(CLOSED),
     [CLIENT_IDLE] = STEP(HEAD) | STEP(EXCHANGE) | STEP(CLOSED),
     [CLIENT_HEAD] = STEP(IDLE) | STEP(EXCHANGE) | STEP(CLOSED), /* IDLE: taken over from a worker */
     [CLIENT_EXCHANGE] = STEP(IDLE) | STEP(TUNNEL) | STEP(LINGER) | STEP(CLOSED),
@@ -208,6 +211,7 @@ void client_close(struct client *c)
     if (c->state == CLIENT_CLOSED)
         return;
     client_set_state(c, CLIENT_CLOSED);
+    c->proto->closed(c);
     list_remove(&c->node);
     if (c->addressed)
         client_address_leave(cs, client_address_key(cs, &c->peer.addr));
@@ -218,8 +222,6 @@ void client_close(struct client *c)
     outq_free(&c->out);
     free(c->in);
     c->in = NULL;
-    pool_put(&cs->bodies, c->body);
-    c->body = NULL;
     c->link.ops->close(&c->link);
     loop_bury(cs->loop, &c->corpse, c, &cs->pool);
 }
@@ -260,6 +262,13 @@ static bool client_proxy_expected(const struct conf_listen *l, const union addr 
     return p->mode == CONF_PROXYP_ON;
 }
 
+void client_set_proto(struct client *c, const struct client_proto *p)
+{
+    c->proto = p;
+    c->link.io.handler = p->event;
+    c->timer.fire = p->timer;
+}
+
 /* A connection object around fd, in our epoll set, state PROXY. NULL: fd stays the caller's. */
 static struct client *client_make(struct clients *cs, const struct conf_listen *l, int fd,
                                   const union addr *a, uint16_t port)
@@ -269,13 +278,15 @@ static struct client *client_make(struct clients *cs, const struct conf_listen *
         counter_add(cs->ctr, CTR_NOMEM, 1);
         return NULL;
     }
-    c->link = (struct link){.io = {.fd = fd, .handler = client_h1_event}, .ops = &link_plain};
+    c->link = (struct link){.io = {.fd = fd}, .ops = &link_plain};
     if (io_add(cs->loop, &c->link.io) < 0) {
         pool_put(&cs->pool, c);
         return NULL;
     }
     c->all = cs;
-    timer_init(&c->timer, client_h1_timer);
+    timer_init(&c->timer, client_open_proto.timer);
+    client_set_proto(c, &client_open_proto);
+    c->peer.link = &c->link;
     c->peer.listen = l;
     c->peer.listen_port = port;
     c->peer.scheme = SLICE("http");
@@ -313,9 +324,7 @@ static void client_new(struct client_listener *ln, int fd, const union addr *a)
         return;
     }
     c->addressed = counted;
-    if (!client_proxy_expected(ln->listen, a))
-        client_set_state(c, CLIENT_HEAD);
-    client_h1_start(c);
+    client_open_start(c, client_proxy_expected(ln->listen, a));
 }
 
 struct client *client_adopt(struct clients *cs, const struct conf_listen *l, int fd,
@@ -325,6 +334,7 @@ struct client *client_adopt(struct clients *cs, const struct conf_listen *l, int
     if (!c)
         return NULL;
     client_set_state(c, CLIENT_HEAD);
+    client_set_proto(c, &client_h1_proto);
     c->born_ms -= age_ms < c->born_ms ? age_ms : c->born_ms;
     (void)client_count_address(c); /* it was let in once: not turned away now */
     return c;
@@ -484,6 +494,14 @@ void clients_drain(struct clients *cs)
     timer_init(&cs->drain_idle, clients_on_drain_idle);
     timer_stop(&cs->retry);
     clients_close_listeners(cs);
+    const struct list *heads[] = {&cs->idle, &cs->active};
+    for (int h = 0; h < 2; h++)
+        LIST_EACH_SAFE(it, tmp, heads[h])
+        {
+            struct client *c = CONTAINER(it, struct client, node);
+            if (c->proto->drain)
+                c->proto->drain(c);
+        }
 }
 
 void clients_drain_idle(struct clients *cs, uint64_t idle_ms)
@@ -497,9 +515,10 @@ void clients_drain_idle(struct clients *cs, uint64_t idle_ms)
     LIST_EACH_SAFE(it, tmp, &cs->idle)
     {
         struct client *c = CONTAINER(it, struct client, node);
-        if (!c->in_n &&
-            !c->link.io
-                 .queued) /* else its next request may be here: it is looked at in the next turn */
+        if (c->proto->drain || (cs->handing && c->link.ops->splice))
+            continue; /* says goodbye in its own way; or the successor takes it */
+        /* Else its next request may be here: it is looked at in the next turn. */
+        if (!c->in_n && !c->link.io.queued)
             client_close(c);
     }
 }
@@ -519,13 +538,7 @@ unsigned clients_abort(struct clients *cs, int err, bool tunnels)
     LIST_EACH_SAFE(it, tmp, &cs->active)
     {
         struct client *c = CONTAINER(it, struct client, node);
-        if (c->state == CLIENT_TUNNEL && !tunnels)
-            continue;
-        if (c->stream) {
-            n++;
-            stream_kill(c->stream, err);
-        }
-        client_close(c);
+        n += c->proto->kill(c, err, tunnels);
     }
     n += clients_trim(cs, UINT32_MAX);
     counter_add(cs->ctr, CTR_CONN_ABORTED, n);
@@ -534,33 +547,46 @@ unsigned clients_abort(struct clients *cs, int err, bool tunnels)
 
 static void client_print(const struct client *c, struct json *j, struct buf *out)
 {
-    const struct stream *s = c->stream;
     uint64_t age = clock_ms() - c->born_ms;
-    struct slice server =
-        s && s->server >= 0 ? s->upstream->server[s->server].conf->name : SLICE("-");
-    struct slice target = s && !s->malformed ? s->req.target : SLICE("-");
-    if (target.n > 120)
-        target.n = 120;
+    size_t unsent = link_backlog(&c->link, &c->out);
     if (j) {
         json_object(j);
         json_kstr(j, "client", c->peer.ip);
         json_ku64(j, "port", c->peer.port);
         json_kstr(j, "listen", c->peer.listen->name);
+        json_kcstr(j, "protocol", c->proto->name);
+        json_kbool(j, "tls", c->link.tls != NULL);
         json_kcstr(j, "state", client_state_name(c->state));
         json_ku64(j, "age_ms", age);
         json_ku64(j, "requests", c->requests);
-        json_kcstr(j, "stream", s ? stream_state_name(s->state) : NULL);
-        json_kstr(j, "target", target);
-        json_kstr(j, "server", server);
-        json_ku64(j, "unsent", link_backlog(&c->link, &c->out));
+        json_ku64(j, "unsent", unsent);
+        c->proto->print(c, j, out);
         json_end_object(j);
         return;
     }
-    buf_printf(out, "%.*s:%u %.*s %s %llums req=%u %s %.*s -> %.*s unsent=%zu\n",
-               SLICE_ARG(c->peer.ip), c->peer.port, SLICE_ARG(c->peer.listen->name),
-               client_state_name(c->state), (unsigned long long)age, c->requests,
-               s ? stream_state_name(s->state) : "-", SLICE_ARG(target), SLICE_ARG(server),
-               link_backlog(&c->link, &c->out));
+    buf_printf(out, "%.*s:%u %.*s %s%s %s %llums req=%u", SLICE_ARG(c->peer.ip), c->peer.port,
+               SLICE_ARG(c->peer.listen->name), c->proto->name, c->link.tls ? "+tls" : "",
+               client_state_name(c->state), (unsigned long long)age, c->requests);
+    c->proto->print(c, NULL, out);
+    buf_printf(out, " unsent=%zu\n", unsent);
+}
+
+void client_print_stream(const struct stream *s, struct json *j, struct buf *out)
+{
+    struct slice server =
+        s && s->server >= 0 ? s->upstream->server[s->server].conf->name : SLICE("-");
+    struct slice target = s && !s->malformed ? s->req.target : SLICE("-");
+    if (target.n > 120)
+        target.n = 120;
+    const char *state = s ? stream_state_name(s->state) : NULL;
+    if (!j) {
+        buf_printf(out, " %s %.*s -> %.*s", state ? state : "-", SLICE_ARG(target),
+                   SLICE_ARG(server));
+        return;
+    }
+    json_kcstr(j, "stream", state);
+    json_kstr(j, "target", target);
+    json_kstr(j, "server", server);
 }
 
 void clients_print(const struct clients *cs, uint32_t limit, bool json, struct buf *out)

@@ -1,5 +1,5 @@
-/* Client connections: accepted, limited, spoken to in HTTP/1, drained. An idle one owns no buffer.
- */
+/* Client connections: accepted, limited, spoken to in HTTP/1 or HTTP/2 over plain TCP or TLS,
+ * drained. An idle one owns no buffer. */
 #ifndef WORKER_CLIENT_CLIENT_H
 #define WORKER_CLIENT_CLIENT_H
 
@@ -10,8 +10,9 @@
 #include "worker/stream/stream.h"
 
 enum client_state {
-#define CLIENT_STATES(X) X(PROXY) X(IDLE) X(HEAD) X(EXCHANGE) X(TUNNEL) X(LINGER) X(CLOSED)
-#define X(n)             CLIENT_##n,
+#define CLIENT_STATES(X)                                                                           \
+    X(PROXY) X(HANDSHAKE) X(IDLE) X(HEAD) X(EXCHANGE) X(TUNNEL) X(LINGER) X(CLOSED)
+#define X(n) CLIENT_##n,
     CLIENT_STATES(X)
 #undef X
         CLIENT__COUNT
@@ -19,6 +20,25 @@ enum client_state {
 const char *client_state_name(enum client_state st);
 
 struct clients;
+struct client;
+struct client_h2;
+struct buf;
+struct json;
+/* What differs by protocol once a connection is established. */
+struct client_proto {
+    const char *name;
+    void (*event)(struct io *io);
+    void (*timer)(struct timer *t);
+    /* Ends every exchange (tunnels: also those that are tunnels by now) with err as its reason, and
+     * the connection unless tunnels are left. How many exchanges that were. */
+    unsigned (*kill)(struct client *c, int err, bool tunnels);
+    /* The worker drains: no more requests than the client could not know about. */
+    void (*drain)(struct client *c);
+    /* client_close() is at it: give back what is the protocol's. */
+    void (*closed)(struct client *c);
+    /* For `rpctl conns`: one line or object per exchange. */
+    void (*print)(const struct client *c, struct json *j, struct buf *out);
+};
 struct client {
     struct link link;
     union {
@@ -26,7 +46,9 @@ struct client {
         struct loop_corpse corpse;
     };
     struct clients *all;
-    struct list node; /* clients.idle, oldest first, or clients.active */
+    const struct client_proto *proto;
+    struct list node;     /* clients.idle, oldest first, or clients.active */
+    struct client_h2 *h2; /* HTTP/2: its session; what follows up to `out` is HTTP/1's */
     struct stream *stream;
     struct client_body *body; /* while a request body is being read */
     struct outq out;
@@ -87,6 +109,8 @@ struct clients {
     struct timer retry; /* accepting again after the descriptors ran out */
     uint64_t limit_logged_ms, drain_since_ms;
     struct timer drain_idle;
+    struct tls *tls;
+    struct list dirty;             /* HTTP/2 connections with output for the end of the turn */
     struct handover_in *handovers; /* from predecessors */
     bool accepting, paused, draining;
     /* draining, and a successor takes what is idle: connections may be kept */
@@ -99,6 +123,7 @@ struct clients_env {
     const struct config *config;
     struct counter_row *ctr;
     struct gauge_row *gau;
+    struct tls *tls;
     uint64_t nofile; /* descriptors this process may open */
     uint32_t number;
 };
@@ -116,27 +141,37 @@ void clients_drain(struct clients *cs);
 /* While draining: closes connections that have been idle for that long since the drain began. */
 void clients_drain_idle(struct clients *cs, uint64_t idle_ms);
 void clients_fini(struct clients *cs);
+/* End of a turn: writes what HTTP/2 connections have gathered, each in one go. */
+void clients_turn(struct clients *cs);
 /* Closes idle connections, oldest first, at most `most`; how many. */
 unsigned clients_trim(struct clients *cs, unsigned most);
 /* Ends everything at once; err is the reason in the log. tunnels: also upgraded connections.
  * Returns how many were ended. */
 unsigned clients_abort(struct clients *cs, int err, bool tunnels);
 /* One line per connection (or JSON object) for `rpctl conns`. */
-struct buf;
-struct json;
 void clients_print(const struct clients *cs, uint32_t limit, bool json, struct buf *out);
 
 /* Between the files of this folder. */
 extern const struct stream_client client_h1_ops;
-void client_h1_event(struct io *io);
-void client_h1_timer(struct timer *t);
-/* a new connection: look for its first bytes at once */
+extern const struct client_proto client_h1_proto, client_h2_proto, client_open_proto;
+void client_set_proto(struct client *c, const struct client_proto *p);
+/* open.c: a new connection, until it speaks a protocol. Looks for its first bytes at once; proxy:
+ * they must be the PROXY protocol's. */
+void client_open_start(struct client *c, bool proxy);
+/* The first bytes of an established connection are still to come, or wait in `in`. */
 void client_h1_start(struct client *c);
+/* ALPN chose HTTP/2, or its preface was seen: p[0..n) has been read already (in the scratch
+ * buffer). The state is HEAD. */
+void client_h2_start(struct client *c, const char *p, size_t n);
 /* A connection that another worker accepted: fd becomes ours when it succeeds. */
 struct client *client_adopt(struct clients *cs, const struct conf_listen *l, int fd,
                             const union addr *a, uint16_t listen_port, uint64_t age_ms);
 void client_h1_resume(struct client *c); /* an idle one */
 int client_h1_resume_tunnel(struct client *c, const char *p, size_t n, int fd);
+/* Keeps p[0..n), read too early, in place of what was kept before; -ERR_NOMEM. */
+int client_keep(struct client *c, const char *p, size_t n);
+/* An exchange (NULL: none) in `rpctl conns`. */
+void client_print_stream(const struct stream *s, struct json *j, struct buf *out);
 /* takes what predecessors sent so far, and no more */
 void handovers_end(struct clients *cs);
 void handovers_free(struct clients *cs);

@@ -4,7 +4,6 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "worker/http/proxyp.h"
 #include "worker/stream/tunnel.h"
 
 #include <errno.h>
@@ -30,7 +29,6 @@ void client_rearm(struct client *c)
         return;
     }
     switch ((enum client_state)c->state) {
-    case CLIENT_PROXY:
     case CLIENT_HEAD:
         timer_set_at(w, &c->timer,
                      (c->head_since_ms ? c->head_since_ms : c->born_ms) +
@@ -46,6 +44,8 @@ void client_rearm(struct client *c)
             timer_off(&c->timer);
         return;
     case CLIENT_TUNNEL: /* the server's side keeps the time */
+    case CLIENT_PROXY:
+    case CLIENT_HANDSHAKE:
     case CLIENT_LINGER:
     case CLIENT_CLOSED:
     case CLIENT__COUNT:
@@ -180,31 +180,18 @@ static void client_request(struct client *c, const char *p, size_t n, const stru
     stream_begin(s);
 }
 
-/* PROXY protocol: bytes used, 0 = more needed, negative = closed. */
-static ptrdiff_t client_proxy(struct client *c, const char *p, size_t n)
+/* What every HTTP/2 client says first (RFC 9113 3.4). */
+static const char client_preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/* Prior knowledge of HTTP/2 on a plain listener: 1 yes, 0 no, -ERR_AGAIN it may be. */
+static int client_is_h2(const struct client *c, const char *p, size_t n)
 {
-    struct proxyp h;
-    int e = proxyp_parse(p, n, &h);
-    if (e == -ERR_AGAIN)
+    size_t len = sizeof client_preface - 1;
+    if (c->requests || c->link.tls || c->peer.plain_on_tls ||
+        !(c->peer.listen->k.protocols & CONF_PROTO_H2) ||
+        memcmp(p, client_preface, n < len ? n : len) != 0)
         return 0;
-    if (e < 0) {
-        counter_add(c->all->ctr, CTR_BAD_REQUESTS, 1);
-        client_close(c);
-        return -ERR_BAD_PROXY;
-    }
-    if (!h.local && h.src.sa.sa_family != AF_UNSPEC) {
-        client_set_peer(c, &h.src);
-        if (addr_port(&h.dst.sa))
-            c->peer.listen_port = addr_port(&h.dst.sa);
-        if (!client_count_address(c)) {
-            counter_add(c->all->ctr, CTR_CONN_REFUSED, 1);
-            client_close(c);
-            return -ERR_CONN_LIMIT;
-        }
-    }
-    c->head_since_ms = 0;
-    client_set_state(c, CLIENT_HEAD);
-    return e;
+    return n < len ? -ERR_AGAIN : 1;
 }
 
 /* Works on what has been read while no exchange runs: p[0..n) in the scratch buffer. */
@@ -214,17 +201,16 @@ static void client_process(struct client *c, char *p, size_t n)
     client_limits(c, &lim);
     c->in_process = true;
     while (c->state != CLIENT_CLOSED && c->state != CLIENT_LINGER && n && !c->stream) {
-        if (c->state == CLIENT_PROXY) {
-            ptrdiff_t used = client_proxy(c, p, n);
-            if (used < 0)
-                break;
-            if (!used)
-                goto incomplete;
-            p += used;
-            n -= (size_t)used;
-            continue;
-        }
         size_t skip = 0, scan = c->scan;
+        int h2 = client_is_h2(c, p, n);
+        if (h2 == -ERR_AGAIN)
+            goto incomplete;
+        if (h2 == 1) {
+            c->in_process = false;
+            client_keep(c, NULL, 0);
+            client_h2_start(c, p, n);
+            return;
+        }
         int64_t end = h1_head_end(p, n, &lim, true, &scan, &skip);
         c->scan = (uint32_t)scan;
         if (end == -ERR_AGAIN)
@@ -293,6 +279,7 @@ void client_h1_over(struct stream *s, bool cut)
         struct linger now = {.l_onoff = 1};
         if (s->status)
             setsockopt(c->link.io.fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+        c->link.cut = true;
         client_close(c);
         return;
     }
@@ -312,8 +299,7 @@ static void client_read_head(struct client *c)
 {
     struct loop *l = c->all->loop;
     int budget = CLIENT_BUDGET;
-    while ((c->state == CLIENT_IDLE || c->state == CLIENT_HEAD || c->state == CLIENT_PROXY) &&
-           !c->stream) {
+    while ((c->state == CLIENT_IDLE || c->state == CLIENT_HEAD) && !c->stream) {
         char *p = l->scratch;
         size_t n = c->in_n;
         if (n)
@@ -342,6 +328,7 @@ static void client_read_head(struct client *c)
 
 void client_h1_start(struct client *c)
 {
+    client_set_proto(c, &client_h1_proto);
     c->link.io.ready |= IO_READ | IO_WRITE;
     client_rearm(c);
     client_read_head(c);
@@ -373,13 +360,30 @@ int client_h1_resume_tunnel(struct client *c, const char *p, size_t n, int fd)
 
 /* ---- events ---- */
 
+/* What TLS has to say is found only by reading: pipelined requests that come to light are kept.
+ * Returns as recv() does. */
+static ssize_t client_peek_tls(struct client *c)
+{
+    char *p = c->all->loop->scratch;
+    size_t n = c->in_n;
+    if (n > CLIENT_READ_HEAD * 4) /* nobody needs so many requests in advance */
+        return 0;
+    if (n)
+        memcpy(p, c->in, n);
+    ssize_t r = link_recv(&c->link, p + n, CLIENT_READ_HEAD);
+    if (r > 0 && client_keep(c, p, n + (size_t)r) < 0)
+        return 0;
+    return r == -ERR_AGAIN ? 1 : r;
+}
+
 /* The exchange runs and nothing is read: only the client's end matters. */
 static void client_watch_end(struct client *c)
 {
     char byte;
     if (!(c->link.io.ready & IO_HUP))
         return;
-    ssize_t r = recv(c->link.io.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    ssize_t r =
+        c->link.tls ? client_peek_tls(c) : recv(c->link.io.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
     if (r > 0 || (r < 0 && errno == EAGAIN)) {
         if (c->link.io.ready & IO_ERR)
             stream_client_failed(c->stream, ERR_CLIENT_CLOSED);
@@ -445,13 +449,12 @@ static bool client_write(struct client *c)
     return c->state != CLIENT_CLOSED;
 }
 
-void client_h1_event(struct io *io)
+static void client_h1_event(struct io *io)
 {
     struct client *c = CONTAINER(io, struct client, link.io);
     if ((io->ready & IO_WRITE) && client_backed_up(c) && !client_write(c))
         return;
     switch ((enum client_state)c->state) {
-    case CLIENT_PROXY:
     case CLIENT_IDLE:
     case CLIENT_HEAD:
         client_read_head(c);
@@ -468,13 +471,15 @@ void client_h1_event(struct io *io)
     case CLIENT_LINGER:
         client_read_linger(c);
         return;
+    case CLIENT_PROXY:
+    case CLIENT_HANDSHAKE:
     case CLIENT_CLOSED:
     case CLIENT__COUNT:
         return;
     }
 }
 
-void client_h1_timer(struct timer *t)
+static void client_h1_timer(struct timer *t)
 {
     struct client *c = CONTAINER(t, struct client, timer);
     switch ((enum client_state)c->state) {
@@ -495,6 +500,7 @@ void client_h1_timer(struct timer *t)
         }
         break;
     case CLIENT_PROXY:
+    case CLIENT_HANDSHAKE:
     case CLIENT_IDLE:
     case CLIENT_LINGER:
     case CLIENT_CLOSED:
@@ -503,3 +509,33 @@ void client_h1_timer(struct timer *t)
     }
     client_close(c);
 }
+
+static unsigned client_h1_kill(struct client *c, int err, bool tunnels)
+{
+    unsigned n = 0;
+    if (c->state == CLIENT_TUNNEL && !tunnels)
+        return 0;
+    if (c->stream) {
+        n = 1;
+        stream_kill(c->stream, err);
+    }
+    client_close(c);
+    return n;
+}
+
+static void client_h1_closed(struct client *c)
+{
+    client_body_free(c);
+}
+
+static void client_h1_print(const struct client *c, struct json *j, struct buf *out)
+{
+    client_print_stream(c->stream, j, out);
+}
+
+const struct client_proto client_h1_proto = {.name = "h1",
+                                             .event = client_h1_event,
+                                             .timer = client_h1_timer,
+                                             .kill = client_h1_kill,
+                                             .closed = client_h1_closed,
+                                             .print = client_h1_print};

@@ -37,8 +37,6 @@ static inline void client_body_free(struct client *c)
 
 /* The one place that decides which deadline runs. */
 void client_rearm(struct client *c);
-/* Keeps p[0..n), read too early, in place of what was kept before; -ERR_NOMEM. */
-int client_keep(struct client *c, const char *p, size_t n);
 void client_h1_over(struct stream *s, bool cut);
 
 /* h1_body.c */

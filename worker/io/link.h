@@ -18,7 +18,7 @@ struct link_ops {
     /* NULL where nothing is ever unsent. Writes what is: 0 all of it, -ERR_AGAIN, -ERR_SYS. */
     int (*flush)(struct link *k);
     int (*shutdown)(struct link *k); /* no more writes */
-    void (*close)(struct link *k);   /* also io_close() */
+    void (*close)(struct link *k);   /* also io_close(); a TLS one says goodbye unless cut */
     /* the fd's bytes are the bytes: splice(2) may be used on it */
     bool splice;
 };
@@ -28,6 +28,7 @@ struct link {
     const struct link_ops *ops;
     struct tls_conn *tls; /* NULL: plain; see tls.h */
     uint32_t unsent;      /* bytes taken by writev that the kernel has not got yet */
+    bool cut;             /* what was sent is not the whole: the end must not look like one */
 };
 extern const struct link_ops link_plain;
 

@@ -58,8 +58,10 @@ struct stream_peer {
     uint16_t port;
     uint16_t listen_port;
     const struct conf_listen *listen;
+    const struct link *link; /* for what TLS knows of the client */
     struct slice scheme;
-    bool trusted; /* in trusted_proxies */
+    bool trusted;      /* in trusted_proxies */
+    bool plain_on_tls; /* speaks plain HTTP where TLS is due: gets one answer */
 };
 
 /* What all exchanges of a worker share. */
