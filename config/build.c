@@ -87,6 +87,7 @@ static int make_objects(struct conf_load *x)
     struct config *c = x->c;
     MAKE(log, conf_log, CONF_SECT_LOG, logs);
     MAKE(upstream, conf_upstream, CONF_SECT_UPSTREAM, upstreams);
+    MAKE(certificate, conf_certificate, CONF_SECT_CERTIFICATE, certificates);
     MAKE(listen, conf_listen, CONF_SECT_LISTEN, listens);
     MAKE(host, conf_host, CONF_SECT_HOST, hosts);
     return arena_failed(&c->arena) ? -ERR_NOMEM : 0;
@@ -103,6 +104,8 @@ const void *conf_builtin_group(const struct conf_builtin *b, enum conf_group g)
         return &b->conn;
     case CONF_GROUP_SCOPE:
         return &b->scope;
+    case CONF_GROUP_CERTIFICATE:
+        return &b->certificate;
     case CONF_GROUP_HOST:
         return &b->host;
     case CONF_GROUP_ROUTE:
@@ -129,6 +132,7 @@ static int built_in(struct conf_load *x)
               group_defaults(x, CONF_GROUP_CONN, &b->conn) &&
               group_defaults(x, CONF_GROUP_SCOPE, &b->scope) &&
               group_defaults(x, CONF_GROUP_LISTEN, &b->listen) &&
+              group_defaults(x, CONF_GROUP_CERTIFICATE, &b->certificate) &&
               group_defaults(x, CONF_GROUP_HOST, &b->host) &&
               group_defaults(x, CONF_GROUP_ROUTE, &b->route) &&
               group_defaults(x, CONF_GROUP_UPSTREAM, &b->upstream) &&
@@ -159,6 +163,10 @@ static void fill_upstream(struct conf_load *x, const struct conf_section *s,
         struct conf_server *v = &u->k.server.v[i];
         if (!v->own_max_conns)
             v->max_conns = u->k.max_conns;
+        if (v->tls && !v->own_tls_name && u->k.tls_name.n > 0)
+            v->tls_name = u->k.tls_name;
+        if (v->tls && !v->own_tls_ca)
+            v->tls_ca = u->k.tls_ca.n > 0 ? u->k.tls_ca : SLICE("");
         buf_clear(&x->scratch);
         buf_add(&x->scratch, u->name);
         buf_chr(&x->scratch, 0);
@@ -185,6 +193,10 @@ static void fill_objects(struct conf_load *x)
             apply(x, s, CONF_GROUP_LOG, &o->k);
         } else if (s->kind == CONF_SECT_UPSTREAM) {
             fill_upstream(x, s, s->object);
+        } else if (s->kind == CONF_SECT_CERTIFICATE) {
+            struct conf_certificate *o = s->object;
+            o->k = x->builtin->certificate;
+            apply(x, s, CONF_GROUP_CERTIFICATE, &o->k);
         } else if (s->kind == CONF_SECT_LISTEN) {
             struct conf_listen *o = s->object;
             o->k = x->builtin->listen;

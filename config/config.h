@@ -75,6 +75,39 @@ enum conf_balance {
     CONF_BALANCE_IP_HASH
 };
 
+enum conf_proto { CONF_PROTO_H1 = 1, CONF_PROTO_H2 = 2 };
+enum conf_policy { CONF_POLICY_INTERMEDIATE, CONF_POLICY_MODERN };
+enum conf_verify { CONF_VERIFY_REQUIRED, CONF_VERIFY_OPTIONAL };
+enum conf_hredir {
+    CONF_HREDIR_AUTO = 0,
+    CONF_HREDIR_OFF = 1,
+    CONF_HREDIR_301 = 301, /* the others are the status */
+    CONF_HREDIR_302 = 302,
+    CONF_HREDIR_307 = 307,
+    CONF_HREDIR_308 = 308
+};
+enum conf_ccert { CONF_CCERT_ANY, CONF_CCERT_REQUIRED };
+enum conf_load_when { CONF_LOAD_LAZY, CONF_LOAD_EAGER };
+enum conf_uproto { CONF_UPROTO_H1, CONF_UPROTO_H2, CONF_UPROTO_H2C, CONF_UPROTO_AUTO };
+struct conf_pair {          /* a certificate with its chain, and its key */
+    struct slice cert, key; /* paths, NUL-terminated; equal when one file holds both */
+    struct conf_pos pos;
+};
+struct conf_pairs {
+    struct conf_pair *v;
+    size_t n;
+};
+struct conf_certificate;
+struct conf_certificates {
+    struct conf_certificate **v;
+    size_t n; /* 0 = all */
+};
+struct conf_hsts {
+    uint64_t max_age_s;
+    bool set; /* send the field */
+    bool include_subdomains, preload;
+};
+
 enum conf_name_kind { CONF_NAME_EXACT, CONF_NAME_WILDCARD, CONF_NAME_REGEX, CONF_NAME_ANY };
 struct conf_name {
     enum conf_name_kind kind;
@@ -113,6 +146,12 @@ struct conf_server {   /* one line of an upstream */
     uint64_t key; /* hash_fixed of upstream name and server name: identity in shared memory */
     struct conf_pos pos;
     bool own_max_conns; /* max_conns is the line's own */
+    bool tls;           /* https:// */
+    /* With tls, resolved: the line's own, the upstream's key, else the host without a final dot
+     * (also when that is an IP address, which is not for SNI), and "" for the system's
+     * authorities. NUL-terminated. */
+    struct slice tls_name, tls_ca;
+    bool own_tls_name, own_tls_ca;
 };
 struct conf_servers {
     struct conf_server *v;
@@ -141,6 +180,13 @@ struct conf_listen {
     struct conf_listen_keys k;
     struct conf_conn_keys conn; /* resolved: defaults, then this section */
     uint32_t id;                /* index in config.listen */
+    const struct conf_origin *origin;
+};
+struct conf_certificate {
+    struct slice name;
+    struct conf_pos pos;
+    struct conf_certificate_keys k;
+    uint32_t id; /* index in config.certificate */
     const struct conf_origin *origin;
 };
 struct conf_upstream {
@@ -190,6 +236,8 @@ struct config {
     struct conf_global_keys global;
     struct conf_listen **listen;
     size_t nlisten;
+    struct conf_certificate **certificate;
+    size_t ncertificate;
     struct conf_upstream **upstream;
     size_t nupstream;
     struct conf_host **host;
@@ -252,7 +300,15 @@ void config_diff(const struct config *a, const struct config *b, struct buf *out
 /* The most memory the configuration allows workers to use, in bytes, and a table of how it adds up.
  */
 uint64_t config_memory_bound(const struct config *c, struct buf *out);
-/* INI text for `rpd --from A --to URL` and for a file that begins with `proxy = URL`. */
-int config_quick(struct slice from, struct slice to, struct buf *out);
+/* What the command line says instead of a file; empty: not given. */
+struct conf_quick {
+    struct slice to;   /* URL of the server */
+    struct slice from; /* address to accept on; default 127.0.0.1:8080 unless tls_from is given */
+    struct slice tls_from;  /* address to accept TLS on; needs cert */
+    struct slice cert, key; /* PEM files; without key, cert holds both */
+};
+/* INI text for `rpd --from A --to URL --tls-from A --cert FILE --key FILE`. 0; -ERR_INVAL with what
+ * is wrong in out; -ERR_NOMEM. */
+int config_quick(const struct conf_quick *q, struct buf *out);
 
 #endif

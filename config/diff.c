@@ -235,6 +235,15 @@ static void same_log(struct differ *d, const struct config *ca, const struct con
     diff_group(d, "log", b->name, CONF_GROUP_LOG, &a->k, &b->k, NULL, NULL);
 }
 
+static void same_certificate(struct differ *d, const struct config *ca, const struct config *cb,
+                             const void *va, const void *vb)
+{
+    const struct conf_certificate *a = va, *b = vb;
+    (void)ca;
+    (void)cb;
+    diff_group(d, "certificate", b->name, CONF_GROUP_CERTIFICATE, &a->k, &b->k, NULL, NULL);
+}
+
 static void same_listen(struct differ *d, const struct config *ca, const struct config *cb,
                         const void *va, const void *vb)
 {
@@ -282,6 +291,7 @@ void config_diff(const struct config *a, const struct config *b, struct buf *out
     diff_objects(&d, kind, (void *const *)a->field, a->n##field, (void *const *)b->field,          \
                  b->n##field, a, b, same_##field)
     OBJECTS(log, "log");
+    OBJECTS(certificate, "certificate");
     OBJECTS(listen, "listen");
     OBJECTS(upstream, "upstream");
     OBJECTS(host, "host");

@@ -8,8 +8,8 @@ static const struct {
     const char *name, *syntax, *def, *doc;
 } extra[] = {
     {"proxy", "url", "",
-     "Quick start: the one server that every request goes to, as http://HOST:PORT, HOST:PORT or "
-     "unix:/PATH; it takes the place of "
+     "Quick start: the one server that every request goes to, as http://HOST:PORT, https://HOST, "
+     "HOST:PORT or unix:/PATH; it takes the place of "
      "[listen], [host] and [upstream] sections."},
     {"listen", "address", "127.0.0.1:8080", "Quick start: the address to accept on."},
     {"include", "file ...", "",
@@ -72,10 +72,41 @@ static void man_text(struct buf *out, const char *text)
 /* "size ..." with its literal words marked: an argument is what the reader replaces. */
 static void man_syntax(struct buf *out, const char *syntax)
 {
-    static const char *const literal[] = {
-        "on",     "off",        "auto",        "from",       "alert",  "error", "warn",
-        "notice", "info",       "debug",       "trusted",    "make",   "keep",  "pass",
-        "hide",   "random_two", "round_robin", "least_conn", "ip_hash"};
+    static const char *const literal[] = {"on",
+                                          "off",
+                                          "intermediate",
+                                          "modern",
+                                          "required",
+                                          "optional",
+                                          "301",
+                                          "302",
+                                          "307",
+                                          "308",
+                                          "any",
+                                          "lazy",
+                                          "eager",
+                                          "http/1.1",
+                                          "h2",
+                                          "h2c",
+                                          "include_subdomains",
+                                          "preload",
+                                          "auto",
+                                          "from",
+                                          "alert",
+                                          "error",
+                                          "warn",
+                                          "notice",
+                                          "info",
+                                          "debug",
+                                          "trusted",
+                                          "make",
+                                          "keep",
+                                          "pass",
+                                          "hide",
+                                          "random_two",
+                                          "round_robin",
+                                          "least_conn",
+                                          "ip_hash"};
     struct slice rest = slice_str(syntax), w;
     while (slice_next(&rest, ' ', &w)) {
         bool lit = false;
@@ -148,6 +179,11 @@ static const struct {
     {CONF_GROUP_SCOPE_UP, NULL, "defaults", NULL},
     {CONF_GROUP_LISTEN, "Section [listen NAME]", "listen main",
      "Addresses that clients connect to."},
+    {CONF_GROUP_CERTIFICATE, "Section [certificate NAME]", "certificate main",
+     "Certificates and their keys. Listeners with tls choose among them by the name that the "
+     "client "
+     "sends: an exact name first, then a wildcard, then the section with default = on. Files are "
+     "read again when they change."},
     {CONF_GROUP_UPSTREAM, "Section [upstream NAME]", "upstream app",
      "A group of servers that answer alike."},
     {CONF_GROUP_HOST, "Section [host NAME]", "host app",
@@ -215,7 +251,7 @@ void conf_doc_sample(struct buf *out)
         if (g != CONF_GROUP_SCOPE && g != CONF_GROUP_SCOPE_UP) {
             buf_chr(out, '\n');
             comment(out, chapters[c].intro);
-            body = g != CONF_GROUP_ROUTE && g != CONF_GROUP_LOG;
+            body = g != CONF_GROUP_ROUTE && g != CONF_GROUP_LOG && g != CONF_GROUP_CERTIFICATE;
             buf_printf(out, "%s[%s]\n", body ? "" : ";", chapters[c].title);
             if (g == CONF_GROUP_LISTEN)
                 buf_str(out, "address = 127.0.0.1:8080\n");

@@ -1,15 +1,16 @@
 /* The key table as data, lookups in it, and did-you-mean. */
 #include "config/keys.h"
 
-#define CONF_OFF_GLOBAL(m)   offsetof(struct conf_global_keys, m)
-#define CONF_OFF_LISTEN(m)   offsetof(struct conf_listen_keys, m)
-#define CONF_OFF_CONN(m)     offsetof(struct conf_conn_keys, m)
-#define CONF_OFF_SCOPE(m)    offsetof(struct conf_scope_keys, m)
-#define CONF_OFF_HOST(m)     offsetof(struct conf_host_keys, m)
-#define CONF_OFF_ROUTE(m)    offsetof(struct conf_route_keys, m)
-#define CONF_OFF_SCOPE_UP(m) 0 /* the group is one pointer */
-#define CONF_OFF_UPSTREAM(m) offsetof(struct conf_upstream_keys, m)
-#define CONF_OFF_LOG(m)      offsetof(struct conf_log_keys, m)
+#define CONF_OFF_GLOBAL(m)      offsetof(struct conf_global_keys, m)
+#define CONF_OFF_LISTEN(m)      offsetof(struct conf_listen_keys, m)
+#define CONF_OFF_CONN(m)        offsetof(struct conf_conn_keys, m)
+#define CONF_OFF_SCOPE(m)       offsetof(struct conf_scope_keys, m)
+#define CONF_OFF_CERTIFICATE(m) offsetof(struct conf_certificate_keys, m)
+#define CONF_OFF_HOST(m)        offsetof(struct conf_host_keys, m)
+#define CONF_OFF_ROUTE(m)       offsetof(struct conf_route_keys, m)
+#define CONF_OFF_SCOPE_UP(m)    0 /* the group is one pointer */
+#define CONF_OFF_UPSTREAM(m)    offsetof(struct conf_upstream_keys, m)
+#define CONF_OFF_LOG(m)         offsetof(struct conf_log_keys, m)
 
 enum {
 #define KEY(section, name, kind, def, min, max, flags, doc) KEY_ID_##section##_##name,
@@ -35,6 +36,8 @@ static const struct conf_sect_info sections[CONF_SECT__COUNT] = {
                             "What listeners, hosts and routes inherit."},
     [CONF_SECT_LISTEN] = {"listen", G(LISTEN) | G(CONN), true, "[listen NAME]",
                           "Addresses that clients connect to."},
+    [CONF_SECT_CERTIFICATE] = {"certificate", G(CERTIFICATE), true, "[certificate NAME]",
+                               "Certificates and their keys."},
     [CONF_SECT_HOST] = {"host", G(HOST) | G(SCOPE) | G(SCOPE_UP), true, "[host NAME]",
                         "A site: host names and where they go."},
     [CONF_SECT_ROUTE] = {"route", G(ROUTE) | G(SCOPE) | G(SCOPE_UP), true, "[route HOST/NAME]",
@@ -101,6 +104,8 @@ size_t conf_group_size(enum conf_group g)
         return sizeof(struct conf_conn_keys);
     case CONF_GROUP_SCOPE:
         return sizeof(struct conf_scope_keys);
+    case CONF_GROUP_CERTIFICATE:
+        return sizeof(struct conf_certificate_keys);
     case CONF_GROUP_HOST:
         return sizeof(struct conf_host_keys);
     case CONF_GROUP_ROUTE:

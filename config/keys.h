@@ -9,6 +9,7 @@ enum conf_group {
     CONF_GROUP_LISTEN,
     CONF_GROUP_CONN,
     CONF_GROUP_SCOPE,
+    CONF_GROUP_CERTIFICATE,
     CONF_GROUP_HOST,
     CONF_GROUP_ROUTE,
     CONF_GROUP_SCOPE_UP,
@@ -22,6 +23,7 @@ enum conf_sect {
     CONF_SECT_GLOBAL,
     CONF_SECT_DEFAULTS,
     CONF_SECT_LISTEN,
+    CONF_SECT_CERTIFICATE,
     CONF_SECT_HOST,
     CONF_SECT_ROUTE,
     CONF_SECT_UPSTREAM,
@@ -30,6 +32,7 @@ enum conf_sect {
 };
 enum conf_kind_id {
     CONF_KIND_STR,
+    CONF_KIND_FILE,
     CONF_KIND_BOOL,
     CONF_KIND_COUNT,
     CONF_KIND_SIZE,
@@ -43,6 +46,12 @@ enum conf_kind_id {
     CONF_KIND_ENUM_REQID,
     CONF_KIND_ENUM_SRVHDR,
     CONF_KIND_ENUM_BALANCE,
+    CONF_KIND_ENUM_POLICY,
+    CONF_KIND_ENUM_VERIFY,
+    CONF_KIND_ENUM_HREDIR,
+    CONF_KIND_ENUM_CCERT,
+    CONF_KIND_ENUM_LOAD,
+    CONF_KIND_ENUM_UPROTO,
     CONF_KIND_CIDRS,
     CONF_KIND_WORDS,
     CONF_KIND_ADDRS,
@@ -56,6 +65,10 @@ enum conf_kind_id {
     CONF_KIND_RETURN,
     CONF_KIND_UPREF,
     CONF_KIND_SERVERS,
+    CONF_KIND_PROTOS,
+    CONF_KIND_CERTREFS,
+    CONF_KIND_PAIRS,
+    CONF_KIND_HSTS,
     CONF_KIND__COUNT
 };
 
@@ -78,7 +91,7 @@ struct conf_sect_info {
     const char *doc;
 };
 
-#define CONF_KEYS_MAX 128u
+#define CONF_KEYS_MAX 192u
 
 size_t conf_key_count(void);
 const struct conf_key *conf_key_at(size_t i);

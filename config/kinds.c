@@ -1,10 +1,11 @@
-/* Kinds of values that are one fact: their parsers and printers. Lists are in config/kinds_list.c.
- */
+/* The table of kinds, and the kinds of values that are a number or a text: their parsers and
+ * printers. */
 #include "base/err.h"
 #include "base/num.h"
-#include "config/load.h"
+#include "config/kinds_own.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 
 const struct conf_word *conf_kind_one(struct conf_load *x, const struct conf_entry *e)
@@ -59,12 +60,6 @@ static bool in_range(struct conf_load *x, const struct conf_entry *e, const stru
     conf_load_error(x, conf_load_word_pos(e, w), "\"" SLICE_FMT "\" must be between " SLICE_FMT,
                     SLICE_ARG(name), SLICE_ARG(buf_slice(&x->scratch)));
     return false;
-}
-
-static size_t one(const void *v)
-{
-    (void)v;
-    return 1;
 }
 
 static bool parse_u64(struct conf_load *x, const struct conf_entry *e, void *dst)
@@ -203,90 +198,6 @@ static void put_workers(const void *v, size_t i, struct buf *out)
         buf_str(out, "auto");
 }
 
-/* Words and what they stand for; the first one of a value is how it is printed. */
-struct word_value {
-    const char *word;
-    unsigned value;
-};
-static const struct word_value bool_words[] = {{"on", 1}, {"off", 0}, {NULL, 0}};
-static const struct word_value auto_words[] = {{"auto", 1}, {"off", 0}, {NULL, 0}};
-static const struct word_value reqid_words[] = {{"trusted", CONF_REQID_TRUSTED},
-                                                {"make", CONF_REQID_MAKE},
-                                                {"keep", CONF_REQID_KEEP},
-                                                {"off", CONF_REQID_OFF},
-                                                {NULL, 0}};
-static const struct word_value srvhdr_words[] = {
-    {"pass", CONF_SRVHDR_PASS}, {"hide", CONF_SRVHDR_HIDE}, {NULL, 0}};
-static const struct word_value balance_words[] = {{"random_two", CONF_BALANCE_RANDOM_TWO},
-                                                  {"round_robin", CONF_BALANCE_ROUND_ROBIN},
-                                                  {"least_conn", CONF_BALANCE_LEAST_CONN},
-                                                  {"ip_hash", CONF_BALANCE_IP_HASH},
-                                                  {NULL, 0}};
-static const struct word_value level_words[] = {{"alert", LOG_LV_ALERT},
-                                                {"error", LOG_LV_ERROR},
-                                                {"warn", LOG_LV_WARN},
-                                                {"notice", LOG_LV_NOTICE},
-                                                {"info", LOG_LV_INFO},
-                                                {"debug", LOG_LV_DEBUG},
-                                                {NULL, 0}};
-
-static bool parse_word(struct conf_load *x, const struct conf_entry *e, const struct word_value *t,
-                       unsigned *ret)
-{
-    const struct conf_word *w = conf_kind_one(x, e);
-    struct conf_near near;
-    if (!w)
-        return false;
-    conf_near_init(&near, w->text);
-    for (size_t i = 0; t[i].word; i++) {
-        if (slice_eq(w->text, slice_str(t[i].word))) {
-            *ret = t[i].value;
-            return true;
-        }
-        conf_near_try(&near, slice_str(t[i].word));
-    }
-    struct slice name = conf_key_name(e->key);
-    buf_clear(&x->scratch);
-    for (size_t i = 0; t[i].word; i++)
-        buf_printf(&x->scratch, "%s%s", i == 0 ? "" : t[i + 1].word ? ", " : " or ", t[i].word);
-    if (near.best.p)
-        buf_printf(&x->scratch, "; did you mean \"" SLICE_FMT "\"?", SLICE_ARG(near.best));
-    conf_load_error(x, conf_load_word_pos(e, w),
-                    "\"" SLICE_FMT "\": \"" SLICE_FMT "\" is not " SLICE_FMT, SLICE_ARG(name),
-                    SLICE_ARG(w->text), SLICE_ARG(buf_slice(&x->scratch)));
-    return false;
-}
-
-static void put_word(const struct word_value *t, unsigned v, struct buf *out)
-{
-    for (size_t i = 0; t[i].word; i++)
-        if (t[i].value == v) {
-            buf_str(out, t[i].word);
-            return;
-        }
-}
-
-#define WORD_KIND(name, type, table)                                                               \
-    static bool parse_##name(struct conf_load *x, const struct conf_entry *e, void *dst)           \
-    {                                                                                              \
-        unsigned v;                                                                                \
-        if (!parse_word(x, e, table, &v))                                                          \
-            return false;                                                                          \
-        *(type *)dst = (type)v;                                                                    \
-        return true;                                                                               \
-    }                                                                                              \
-    static void put_##name(const void *v, size_t i, struct buf *out)                               \
-    {                                                                                              \
-        (void)i;                                                                                   \
-        put_word(table, (unsigned)*(const type *)v, out);                                          \
-    }
-WORD_KIND(bool, bool, bool_words)
-WORD_KIND(auto_off, bool, auto_words)
-WORD_KIND(level, enum log_level, level_words)
-WORD_KIND(reqid, enum conf_reqid, reqid_words)
-WORD_KIND(srvhdr, enum conf_srvhdr, srvhdr_words)
-WORD_KIND(balance, enum conf_balance, balance_words)
-
 /* syslog, syslog:FACILITY, or anything else, which is a path. */
 static bool is_log_target(struct slice s)
 {
@@ -340,33 +251,86 @@ static void put_str(const void *v, size_t i, struct buf *out)
     conf_words_put(out, *(const struct slice *)v);
 }
 
-static const struct conf_kind scalars[] = {
-    [CONF_KIND_STR] = {"text", sizeof(struct slice), false, parse_str, count_str, put_str},
-    [CONF_KIND_BOOL] = {"on | off", sizeof(bool), false, parse_bool, one, put_bool},
-    [CONF_KIND_COUNT] = {"number", sizeof(uint64_t), false, parse_u64, one, put_count},
-    [CONF_KIND_SIZE] = {"size", sizeof(uint64_t), false, parse_u64, one, put_size},
-    [CONF_KIND_MS] = {"duration", sizeof(uint64_t), false, parse_u64, one, put_ms},
-    [CONF_KIND_OCTAL] = {"mode", sizeof(uint32_t), false, parse_octal, one, put_octal},
-    [CONF_KIND_INT] = {"number", sizeof(int32_t), false, parse_int, one, put_int},
-    [CONF_KIND_PERCENT] = {"percent", sizeof(uint32_t), false, parse_percent, one, put_percent},
-    [CONF_KIND_WORKERS] = {"auto | number", sizeof(uint32_t), false, parse_workers, one,
-                           put_workers},
-    [CONF_KIND_AUTO_OFF] = {"auto | off", sizeof(bool), false, parse_auto_off, one, put_auto_off},
-    [CONF_KIND_LOGLEVEL] = {"alert | error | warn | notice | info | debug", sizeof(enum log_level),
-                            false, parse_level, one, put_level},
-    [CONF_KIND_ENUM_REQID] = {"trusted | make | keep | off", sizeof(enum conf_reqid), false,
-                              parse_reqid, one, put_reqid},
-    [CONF_KIND_ENUM_SRVHDR] = {"pass | hide", sizeof(enum conf_srvhdr), false, parse_srvhdr, one,
-                               put_srvhdr},
-    [CONF_KIND_ENUM_BALANCE] = {"random_two | round_robin | least_conn | ip_hash",
-                                sizeof(enum conf_balance), false, parse_balance, one, put_balance},
+/* A path; relative ones begin where the file is that names it, as those of include do. */
+static bool parse_file(struct conf_load *x, const struct conf_entry *e, void *dst)
+{
+    const struct conf_word *w = conf_kind_one(x, e);
+    return w && conf_kind_path(x, e, w, w->text, dst);
+}
+
+bool conf_kind_path(struct conf_load *x, const struct conf_entry *e, const struct conf_word *w,
+                    struct slice path, struct slice *ret)
+{
+    const char *problem = text_problem(e->key, path);
+    if (problem)
+        return bad_value(x, e, w, problem);
+    if (path.n >= PATH_MAX)
+        return bad_value(x, e, w, "a path: it is too long");
+    *ret = conf_snapshot_join(&x->c->arena, e->pos.file, path);
+    return ret->p != NULL;
+}
+
+#define SCALAR(name, syntax, type, parse, put)                                                     \
+    static const struct conf_kind conf_kind_##name = {syntax, sizeof(type),        false,          \
+                                                      parse,  conf_kind_count_one, put}
+SCALAR(count, "number", uint64_t, parse_u64, put_count);
+SCALAR(size, "size", uint64_t, parse_u64, put_size);
+SCALAR(ms, "duration", uint64_t, parse_u64, put_ms);
+SCALAR(octal, "mode", uint32_t, parse_octal, put_octal);
+SCALAR(int, "number", int32_t, parse_int, put_int);
+SCALAR(percent, "percent", uint32_t, parse_percent, put_percent);
+SCALAR(workers, "auto | number", uint32_t, parse_workers, put_workers);
+static const struct conf_kind conf_kind_str = {
+    "text", sizeof(struct slice), false, parse_str, count_str, put_str};
+static const struct conf_kind conf_kind_file = {
+    "path", sizeof(struct slice), false, parse_file, count_str, put_str};
+
+#define KIND(id, name) [CONF_KIND_##id] = &conf_kind_##name
+static const struct conf_kind *const kinds[] = {
+    KIND(STR, str),
+    KIND(FILE, file),
+    KIND(BOOL, bool),
+    KIND(COUNT, count),
+    KIND(SIZE, size),
+    KIND(MS, ms),
+    KIND(OCTAL, octal),
+    KIND(INT, int),
+    KIND(PERCENT, percent),
+    KIND(WORKERS, workers),
+    KIND(AUTO_OFF, auto_off),
+    KIND(LOGLEVEL, loglevel),
+    KIND(ENUM_REQID, reqid),
+    KIND(ENUM_SRVHDR, srvhdr),
+    KIND(ENUM_BALANCE, balance),
+    KIND(ENUM_POLICY, policy),
+    KIND(ENUM_VERIFY, verify),
+    KIND(ENUM_HREDIR, hredir),
+    KIND(ENUM_CCERT, ccert),
+    KIND(ENUM_LOAD, load),
+    KIND(ENUM_UPROTO, uproto),
+    KIND(CIDRS, cidrs),
+    KIND(WORDS, words),
+    KIND(ADDRS, addrs),
+    KIND(PROXYP, proxyp),
+    KIND(RETRY, retry),
+    KIND(ERRPAGE, errpage),
+    KIND(LOGREFS, logrefs),
+    KIND(HNAMES, hnames),
+    KIND(LISTENREFS, listenrefs),
+    KIND(PATH, paths),
+    KIND(RETURN, return ),
+    KIND(UPREF, upref),
+    KIND(SERVERS, servers),
+    KIND(PROTOS, protos),
+    KIND(CERTREFS, certrefs),
+    KIND(PAIRS, pairs),
+    KIND(HSTS, hsts),
 };
-_Static_assert(sizeof scalars / sizeof scalars[0] == CONF_KIND_CIDRS, "lists follow the scalars");
+_Static_assert(sizeof kinds / sizeof kinds[0] == CONF_KIND__COUNT, "every kind");
 
 const struct conf_kind *conf_kind_of(const struct conf_key *k)
 {
-    return k->kind < CONF_KIND_CIDRS ? &scalars[k->kind]
-                                     : &conf_kind_lists[k->kind - CONF_KIND_CIDRS];
+    return kinds[k->kind];
 }
 
 bool conf_kind_default(struct conf_load *x, const struct conf_key *k, void *dst)

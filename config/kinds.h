@@ -1,5 +1,5 @@
-/* Kinds of configuration values: the C type of each, and the flags of keys.def. The parser and
- * printer of a kind are in config/kinds.c, its syntax for the manual in config/doc.c. */
+/* Kinds of configuration values: the C type of each, and the flags of keys.def. The table of
+ * kinds is in config/kinds.c, each kind in a config/kinds_*.c. */
 #ifndef CONFIG_KINDS_H
 #define CONFIG_KINDS_H
 
@@ -13,6 +13,8 @@
  * conf_route.upstream. */
 #define CONF_C_STR                                                                                 \
     struct slice /* one word or quoted text; {NULL, 0} unset; NUL-terminated when set */
+#define CONF_C_FILE                                                                                \
+    struct slice /* like STR: a path, joined with the directory of its configuration file */
 #define CONF_C_BOOL         bool     /* on, off */
 #define CONF_C_COUNT        uint64_t /* decimal digits */
 #define CONF_C_SIZE         uint64_t /* bytes: 512, 8k, 16m, 1g */
@@ -38,5 +40,15 @@
 #define CONF_C_ENUM_REQID   enum conf_reqid
 #define CONF_C_ENUM_SRVHDR  enum conf_srvhdr
 #define CONF_C_ENUM_BALANCE enum conf_balance
+#define CONF_C_ENUM_POLICY  enum conf_policy
+#define CONF_C_ENUM_VERIFY  enum conf_verify
+#define CONF_C_ENUM_HREDIR  enum conf_hredir
+#define CONF_C_ENUM_CCERT   enum conf_ccert
+#define CONF_C_ENUM_LOAD    enum conf_load_when
+#define CONF_C_ENUM_UPROTO  enum conf_uproto
+#define CONF_C_PROTOS       uint32_t /* enum conf_proto bits, at least one */
+#define CONF_C_CERTREFS     struct conf_certificates
+#define CONF_C_PAIRS        struct conf_pairs
+#define CONF_C_HSTS         struct conf_hsts
 
 #endif

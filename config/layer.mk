@@ -7,7 +7,8 @@ libconfig_a_SOURCES = \
 	config/snapshot.c config/snapshot.h \
 	config/diag.c \
 	config/tree.c \
-	config/kinds.c config/kinds_list.c \
+	config/kinds.c config/kinds_own.h config/kinds_word.c config/kinds_list.c \
+	config/kinds_ref.c config/kinds_site.c config/kinds_server.c config/kinds_tls.c \
 	config/build.c \
 	config/order.c \
 	config/check.c \

@@ -45,6 +45,8 @@ static int load_all(struct conf_load *x)
     if (k == 0)
         k = map_init(&x->upstreams, 64);
     if (k == 0)
+        k = map_init(&x->certificates, 8);
+    if (k == 0)
         k = map_init(&x->listens, 8);
     if (k == 0)
         k = map_init(&x->hosts, 64);
@@ -95,6 +97,7 @@ int config_load(const struct conf_snapshot *s, struct conf_diags *d, struct conf
     map_fini(&x->by_title);
     map_fini(&x->logs);
     map_fini(&x->upstreams);
+    map_fini(&x->certificates);
     map_fini(&x->listens);
     map_fini(&x->hosts);
     buf_fini(&x->scratch);

@@ -42,6 +42,7 @@ struct conf_builtin {
     struct conf_scope_keys scope;
     struct conf_upstream *scope_up;
     struct conf_listen_keys listen;
+    struct conf_certificate_keys certificate;
     struct conf_host_keys host;
     struct conf_route_keys route;
     struct conf_upstream_keys upstream;
@@ -77,7 +78,7 @@ struct conf_load {
     struct conf_entry *quick_proxy, *quick_listen;
     struct conf_section *defaults, *global;
     /* Objects by name */
-    struct map logs, upstreams, listens, hosts;
+    struct map logs, upstreams, certificates, listens, hosts;
     bool bad_upstream; /* a reference was refused: what lacks one is not told in addition */
     bool muted;        /* values that were reported already are parsed once more */
     struct conf_builtin *builtin;
@@ -122,7 +123,7 @@ struct conf_rank {
 int conf_order(struct conf_load *x, struct map *m, const struct conf_host *h, struct conf_rank *r,
                size_t *n);
 
-/* Kinds (kinds.c, kinds_list.c). */
+/* Kinds (kinds.c). */
 struct conf_kind {
     const char *syntax; /* for the manual */
     size_t size;
@@ -148,6 +149,5 @@ const struct conf_word *conf_kind_one(struct conf_load *x, const struct conf_ent
  * owners share the array. The new item, zeroed, or NULL. */
 void *conf_kind_grow(struct conf_load *x, void *list, size_t item_size, bool fresh);
 bool conf_kind_is_off(const struct conf_entry *e);
-extern const struct conf_kind conf_kind_lists[]; /* from CONF_KIND_CIDRS on */
 
 #endif

@@ -11,6 +11,7 @@
 #define CONF_IN_LISTEN(member)
 #define CONF_IN_CONN(member)
 #define CONF_IN_SCOPE(member)
+#define CONF_IN_CERTIFICATE(member)
 #define CONF_IN_HOST(member)
 #define CONF_IN_ROUTE(member)
 #define CONF_IN_SCOPE_UP(member)
@@ -48,6 +49,14 @@ struct conf_scope_keys {
 #include "config/keys.def"
 #undef CONF_IN_SCOPE
 #define CONF_IN_SCOPE(member)
+};
+/* [certificate NAME] */
+struct conf_certificate_keys {
+#undef CONF_IN_CERTIFICATE
+#define CONF_IN_CERTIFICATE(member) member
+#include "config/keys.def"
+#undef CONF_IN_CERTIFICATE
+#define CONF_IN_CERTIFICATE(member)
 };
 /* [host NAME] */
 struct conf_host_keys {
@@ -87,6 +96,7 @@ struct conf_log_keys {
 #undef CONF_IN_LISTEN
 #undef CONF_IN_CONN
 #undef CONF_IN_SCOPE
+#undef CONF_IN_CERTIFICATE
 #undef CONF_IN_HOST
 #undef CONF_IN_ROUTE
 #undef CONF_IN_SCOPE_UP

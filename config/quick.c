@@ -5,14 +5,14 @@
 
 #define QUICK_LISTEN "127.0.0.1:8080"
 
-/* "http://HOST[:PORT][/]", HOST:PORT or unix:/PATH to what `server =` takes. NULL, or what is
+/* "http[s]://HOST[:PORT][/]", HOST:PORT or unix:/PATH to what `server =` takes. NULL, or what is
  * wrong. */
 static const char *target(struct slice url, struct buf *out)
 {
-    if (slice_starts(url, SLICE("https://")))
-        return "https:// needs TLS to servers, which this version does not have; use http://";
-    bool http = slice_starts(url, SLICE("http://"));
-    struct slice rest = http ? slice_of(url.p + 7, url.n - 7) : url;
+    bool https = slice_starts(url, SLICE("https://"));
+    bool http = https || slice_starts(url, SLICE("http://"));
+    size_t scheme = https ? 8 : http ? 7 : 0;
+    struct slice rest = slice_of(url.p + scheme, url.n - scheme);
     if (!http && slice_starts(url, SLICE("unix:"))) {
         buf_add(out, url);
         return NULL;
@@ -20,15 +20,17 @@ static const char *target(struct slice url, struct buf *out)
     ptrdiff_t slash = slice_chr(rest, '/');
     if (slash >= 0 && (!http || (size_t)slash + 1 != rest.n))
         return http ? "the URL may not have a path; write http://HOST:PORT"
-                    : "is not http://HOST:PORT, HOST:PORT or unix:/PATH";
+                    : "is not http://HOST:PORT, https://HOST, HOST:PORT or unix:/PATH";
     if (slash >= 0)
         rest.n--;
     if (rest.n == 0)
         return "the host is missing; write http://HOST:PORT";
+    if (https)
+        buf_str(out, "https://");
     buf_add(out, rest);
     /* A port behind the last colon, which an IPv6 address has inside of its brackets. */
     const char *colon = memrchr(rest.p, ':', rest.n);
-    if (http && (!colon || memchr(colon, ']', rest.n - (size_t)(colon - rest.p))))
+    if (http && !https && (!colon || memchr(colon, ']', rest.n - (size_t)(colon - rest.p))))
         buf_str(out, ":80");
     return NULL;
 }
@@ -110,21 +112,40 @@ void conf_quick_build(struct conf_load *x)
         x->tree.failed = true;
 }
 
-int config_quick(struct slice from, struct slice to, struct buf *out)
+static void put_words(struct buf *out, const char *key, struct slice a, struct slice b)
+{
+    buf_str(out, key);
+    conf_words_put(out, a);
+    if (b.n) {
+        buf_chr(out, ' ');
+        conf_words_put(out, b);
+    }
+    buf_chr(out, '\n');
+}
+
+int config_quick(const struct conf_quick *q, struct buf *out)
 {
     struct buf server;
     buf_init(&server, 0);
-    const char *problem = to.n ? target(to, &server) : "the URL is missing; write http://HOST:PORT";
+    const char *problem =
+        q->to.n ? target(q->to, &server) : "the URL is missing; write http://HOST:PORT";
+    if (problem)
+        buf_printf(out, "--to " SLICE_FMT ": %s", SLICE_ARG(q->to), problem);
+    else if ((q->tls_from.n > 0) != (q->cert.n > 0) || (q->key.n > 0 && q->cert.n == 0))
+        buf_str(out, problem = "--tls-from and --cert need each other, and --key needs both");
     if (problem) {
-        buf_str(out, problem);
         buf_fini(&server);
         return -ERR_INVAL;
     }
-    buf_str(out, "[listen main]\naddress = ");
-    conf_words_put(out, from.n ? from : SLICE(QUICK_LISTEN));
-    buf_str(out, "\n\n[upstream app]\nserver = ");
-    conf_words_put(out, buf_slice(&server));
-    buf_str(out, "\n\n[host app]\nnames = *\nupstream = app\nmax_body = 0\n");
+    if (q->from.n || !q->tls_from.n)
+        put_words(out, "[listen main]\naddress = ", q->from.n ? q->from : SLICE(QUICK_LISTEN),
+                  SLICE(""));
+    if (q->tls_from.n) {
+        put_words(out, "[listen tls]\ntls = on\naddress = ", q->tls_from, SLICE(""));
+        put_words(out, "\n[certificate main]\ndefault = on\npair = ", q->cert, q->key);
+    }
+    put_words(out, "\n[upstream app]\nserver = ", buf_slice(&server), SLICE(""));
+    buf_str(out, "\n[host app]\nnames = *\nupstream = app\nmax_body = 0\n");
     bool failed = out->failed || server.failed;
     buf_fini(&server);
     return failed ? -ERR_NOMEM : 0;

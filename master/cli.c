@@ -22,6 +22,7 @@
 static const char cli_usage[] =
     "usage: rpd [-F] [-c FILE]                  run (in the background without -F)\n"
     "       rpd [-F] [--from ADDRESS] --to URL  run in front of URL, without a file\n"
+    "           [--tls-from ADDRESS --cert FILE [--key FILE]]  and with TLS\n"
     "       rpd [-F] --default                  run with a welcome page of its own on "
     "127.0.0.1:8080\n"
     "       rpd -t [-c FILE] [--json]           check the configuration: every problem, the memory "
@@ -37,10 +38,24 @@ static const char cli_usage[] =
 
 bool cli_parse(int argc, char **argv, struct cli *ret)
 {
-    enum { OPT_FROM = 256, OPT_TO, OPT_DEFAULT, OPT_INHERIT, OPT_ORIGIN, OPT_CHANGED, OPT_JSON };
+    enum {
+        OPT_FROM = 256,
+        OPT_TO,
+        OPT_TLS_FROM,
+        OPT_CERT,
+        OPT_KEY,
+        OPT_DEFAULT,
+        OPT_INHERIT,
+        OPT_ORIGIN,
+        OPT_CHANGED,
+        OPT_JSON
+    };
     static const struct option options[] = {
         {"from", required_argument, NULL, OPT_FROM},
         {"to", required_argument, NULL, OPT_TO},
+        {"tls-from", required_argument, NULL, OPT_TLS_FROM},
+        {"cert", required_argument, NULL, OPT_CERT},
+        {"key", required_argument, NULL, OPT_KEY},
         {"default", no_argument, NULL, OPT_DEFAULT},
         {"inherit", required_argument, NULL, OPT_INHERIT},
         {"origin", no_argument, NULL, OPT_ORIGIN},
@@ -81,10 +96,19 @@ bool cli_parse(int argc, char **argv, struct cli *ret)
             ret->mode = CLI_HELP;
             break;
         case OPT_FROM:
-            ret->from = optarg;
+            ret->start.from = slice_str(optarg);
             break;
         case OPT_TO:
-            ret->to = optarg;
+            ret->start.to = slice_str(optarg);
+            break;
+        case OPT_TLS_FROM:
+            ret->start.tls_from = slice_str(optarg);
+            break;
+        case OPT_CERT:
+            ret->start.cert = slice_str(optarg);
+            break;
+        case OPT_KEY:
+            ret->start.key = slice_str(optarg);
             break;
         case OPT_DEFAULT:
             ret->quick_default = true;
@@ -111,10 +135,16 @@ bool cli_parse(int argc, char **argv, struct cli *ret)
         fprintf(stderr, "rpd: what is \"%s\"?\n", argv[optind]);
         bad = true;
     }
-    if ((ret->file && (ret->to || ret->quick_default)) || (ret->to && ret->quick_default) ||
-        (ret->from && !ret->to && !ret->quick_default)) {
-        fprintf(stderr, "rpd: a file (-c), --to and --default exclude one another; --from needs "
-                        "--to or --default\n");
+    const struct conf_quick *q = &ret->start;
+    bool quick = q->to.p || ret->quick_default;
+    if ((ret->file && quick) || (q->to.p && ret->quick_default) ||
+        (!quick && (q->from.p || q->tls_from.p || q->cert.p || q->key.p))) {
+        fprintf(stderr, "rpd: a file (-c), --to and --default exclude one another; --from, "
+                        "--tls-from, --cert and --key need --to or --default\n");
+        bad = true;
+    }
+    if (!q->tls_from.p != !q->cert.p || (q->key.p && !q->cert.p)) {
+        fprintf(stderr, "rpd: --tls-from and --cert need each other; --key goes with them\n");
         bad = true;
     }
     if (bad)
@@ -321,6 +351,7 @@ void cli_welcome(void)
                            : 128),
                  c->listen[0]->k.address.v[0].text.p);
     const char *shown = at;
+    bool tls = c->nlisten > 0 && c->listen[0]->k.tls;
     char local[180];
     if (strncmp(at, "0.0.0.0:", 8) == 0) {
         snprintf(local, sizeof(local), "127.0.0.1:%s", at + 8);
@@ -328,10 +359,11 @@ void cli_welcome(void)
     }
     const char *rpctl = cli_rpctl(beside, sizeof(beside));
     fprintf(stderr,
-            "rpd answers on http://%s/\n"
-            "  try    curl -i http://%s/\n"
+            "rpd answers on %s://%s/\n"
+            "  try    curl %s://%s/\n"
             "         %s -s %s status\n",
-            at, shown, rpctl, master.socket_path);
+            tls ? "https" : "http", at, tls ? "-ik https" : "-i http", shown, rpctl,
+            master.socket_path);
     if (master.foreground)
         fprintf(stderr, "  stop   Ctrl-C\n");
     else

@@ -3,14 +3,14 @@
 #ifndef MASTER_CLI_H
 #define MASTER_CLI_H
 
-#include "base/buf.h"
+#include "config/config.h"
 
 enum cli_mode { CLI_RUN, CLI_CHECK, CLI_DUMP, CLI_VERSION, CLI_SIGNAL, CLI_HELP };
 struct cli {
     enum cli_mode mode;
-    const char *file;      /* -c; NULL = not given */
-    const char *from, *to; /* quick start */
-    const char *signal;    /* -s */
+    const char *file;        /* -c; NULL = not given */
+    struct conf_quick start; /* quick start; NUL-terminated */
+    const char *signal;      /* -s */
     bool foreground, quick_default, json, origin, changed;
     int inherit; /* --inherit: -1 = none */
 };

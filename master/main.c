@@ -53,11 +53,10 @@ static int main_remember(int argc, char **argv)
 
 static int main_source(const struct cli *c)
 {
-    if (c->to || c->quick_default) {
+    if (c->start.to.p || c->quick_default) {
         master.quick = true;
-        master.quick_from = c->from ? c->from : "127.0.0.1:8080";
-        master.quick_to = c->to;
-        if (c->to || c->inherit >= 0 || c->mode != CLI_RUN)
+        master.start = c->start;
+        if (c->start.to.p || c->inherit >= 0 || c->mode != CLI_RUN)
             return 0;
         if (welcome_open(&master.welcome) == 0)
             return 0;

@@ -39,14 +39,15 @@ int master_snapshot(struct conf_snapshot **ret)
      * nothing is opened yet. */
     snprintf(to, sizeof(to), "http://127.0.0.1:%u",
              master.welcome.on ? (unsigned)master.welcome.port : 1u);
-    int rc = config_quick(slice_str(master.quick_from),
-                          slice_str(master.quick_to ? master.quick_to : to), &text);
+    struct conf_quick start = master.start;
+    if (!start.to.p)
+        start.to = slice_str(to);
+    int rc = config_quick(&start, &text);
     if (rc == 0)
-        rc = conf_snapshot_text(master.quick_to ? "<command line>" : "<default>", buf_slice(&text),
-                                ret);
+        rc = conf_snapshot_text(master.start.to.p ? "<command line>" : "<default>",
+                                buf_slice(&text), ret);
     else if (rc == -ERR_INVAL)
-        fprintf(stderr, "rpd: --to %s: " SLICE_FMT "\n", master.quick_to ? master.quick_to : to,
-                SLICE_ARG(buf_slice(&text)));
+        fprintf(stderr, "rpd: " SLICE_FMT "\n", SLICE_ARG(buf_slice(&text)));
     buf_fini(&text);
     return rc;
 }

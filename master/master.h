@@ -3,6 +3,7 @@
 #ifndef MASTER_MASTER_H
 #define MASTER_MASTER_H
 
+#include "config/config.h"
 #include "master/control.h"
 #include "master/generation.h"
 #include "master/listener.h"
@@ -22,7 +23,7 @@ struct master {
     int argc;
     const char *conf_path; /* NULL: quick start instead */
     bool quick;
-    const char *quick_from, *quick_to; /* quick_to NULL: the welcome origin */
+    struct conf_quick start; /* of a quick start; without `to` the welcome origin */
     bool foreground;
     char socket_path[108];   /* "" = none */
     char pid_path[PATH_MAX]; /* "" = none */

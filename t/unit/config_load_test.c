@@ -431,7 +431,8 @@ static void test_quick(void)
     uint64_t hash = f.c ? f.c->hash : 0;
     fixture_end(&f);
     buf_init(&b, 0);
-    tap_is_int(config_quick(SLICE(""), SLICE("http://127.0.0.1:3000"), &b), 0, "config_quick");
+    tap_is_int(config_quick(&(struct conf_quick){.to = SLICE("http://127.0.0.1:3000")}, &b), 0,
+               "config_quick");
     buf_str(&b, "[log main]\nfile = /x\n");
     fixture_text(&f, buf_slice(&b));
     tap_ok(f.c && f.c->hash == hash, "the command line says the same");
@@ -444,7 +445,9 @@ static void test_quick(void)
                  {"unix:/run/app.sock", "unix:/run/app.sock"}};
     for (size_t i = 0; i < sizeof quick / sizeof quick[0]; i++) {
         buf_clear(&b);
-        tap_is_int(config_quick(SLICE(":9"), slice_str(quick[i].to), &b), 0, "%s", quick[i].to);
+        tap_is_int(config_quick(
+                       &(struct conf_quick){.from = SLICE(":9"), .to = slice_str(quick[i].to)}, &b),
+                   0, "%s", quick[i].to);
         fixture_text(&f, buf_slice(&b));
         if (tap_ok(f.c != NULL, "%s loads", quick[i].to)) {
             tap_is_str(f.c->upstream[0]->k.server.v[0].name, quick[i].want, "%s server",
@@ -453,18 +456,17 @@ static void test_quick(void)
         }
         fixture_end(&f);
     }
-    static const char *const wrong[] = {"https://app", "http://app/x", "app:80/x", "http://", ""};
+    static const char *const wrong[] = {"https://app/x", "http://app/x", "app:80/x", "http://", ""};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         buf_clear(&b);
-        tap_is_int(config_quick(SLICE(""), slice_str(wrong[i]), &b), -ERR_INVAL, "refused: %s",
-                   wrong[i]);
+        tap_is_int(config_quick(&(struct conf_quick){.to = slice_str(wrong[i])}, &b), -ERR_INVAL,
+                   "refused: %s", wrong[i]);
         tap_ok(b.n > 0 && b.p[0] != '[', "with a reason");
     }
     buf_fini(&b);
-    says("proxy = https://a\n",
-         "t.conf:1:9: error: \"proxy\": https:// needs TLS to servers, which this version does not "
-         "have; "
-         "use http://\n    proxy = https://a\n            ^\n",
+    says("proxy = https://a/b\n",
+         "t.conf:1:9: error: \"proxy\": the URL may not have a path; write http://HOST:PORT\n"
+         "    proxy = https://a/b\n            ^\n",
          "https");
     says("proxy = a:1\nproxy = b:1\n",
          "t.conf:2:1: error: \"proxy\" is given twice; the first time in line 1\n"
