@@ -1,5 +1,7 @@
 noinst_LIBRARIES += libshm.a
 libshm_a_SOURCES = \
+	shm/abuse.c shm/abuse.h \
+	shm/cert.c shm/cert.h \
 	shm/counter.c shm/counter.h shm/counters.def \
 	shm/crc32c.c shm/crc32c.h \
 	shm/hist.c \
@@ -11,7 +13,9 @@ libshm_a_SOURCES = \
 	shm/series.c \
 	shm/server.c shm/server.h \
 	shm/server_circuit.c \
-	shm/slot.c shm/slot.h
+	shm/session.c shm/session.h \
+	shm/slot.c shm/slot.h \
+	shm/ticket.c shm/ticket.h
 
 check_PROGRAMS += t/unit/shm_segment_test
 UNIT_TESTS += t/unit/shm_segment_test

@@ -8,11 +8,16 @@
 #define SHM_LAYOUT_H
 
 #include "base/addr.h"
+#include "base/hash.h"
+#include "shm/abuse.h"
+#include "shm/cert.h"
 #include "shm/counter.h"
 #include "shm/resolve.h"
 #include "shm/segment.h"
 #include "shm/server.h"
+#include "shm/session.h"
 #include "shm/slot.h"
+#include "shm/ticket.h"
 
 #include <stdatomic.h>
 
@@ -20,7 +25,7 @@ _Static_assert(ATOMIC_INT_LOCK_FREE == 2 && ATOMIC_LLONG_LOCK_FREE == 2,
                "shared words must be lock-free");
 
 #define LAYOUT_MAGIC   0x31676573644d5052ull /* "RPMdseg1", little-endian */
-#define LAYOUT_VERSION 1u
+#define LAYOUT_VERSION 2u
 #define LAYOUT_SUPER_B 4096u /* offset of the second superblock */
 #define LAYOUT_TRIES   8     /* bound of every CAS loop */
 
@@ -39,7 +44,19 @@ enum layout_area {
     AREA_SERIES_ROW,
     AREA_NAME_HASH,
     AREA_NAME,
+    AREA_SECRET,
+    AREA_TICKET,
+    AREA_CERT_KEY,
+    AREA_CERT,
+    AREA_ABUSE,
+    AREA_SESSION_HEAD,
+    AREA_SESSION_BODY,
     AREA__COUNT
+};
+
+/* Rows of each table. */
+struct layout_counts {
+    uint32_t slots, servers, series, names, certs, sessions, abusers, spare;
 };
 
 /* Immutable after creation, in two copies. crc covers everything before it. */
@@ -48,18 +65,18 @@ struct superblock {
     uint32_t version;
     uint32_t abi; /* CRC32C of struct sizes and counter names: two binaries agree or do not share */
     uint64_t size;
-    uint32_t nslots, nservers, nseries, nnames;
+    struct layout_counts count;
     uint64_t off[AREA__COUNT];
     uint32_t spare;
     uint32_t crc;
 };
 _Static_assert(sizeof(struct superblock) <= LAYOUT_SUPER_B, "superblock fits its page");
-_Static_assert(offsetof(struct superblock, off) == 40, "superblock layout");
+_Static_assert(offsetof(struct superblock, off) == 56, "superblock layout");
 
 struct layout_hot {
     _Alignas(64) _Atomic uint32_t slot_bound;
     _Alignas(64) _Atomic uint32_t server_bound;
-    _Atomic uint32_t series_count, name_count;
+    _Atomic uint32_t series_count, name_count, cert_bound;
     _Alignas(64) _Atomic uint32_t server_epoch;
 };
 _Static_assert(sizeof(struct layout_hot) == 192, "hot words");
@@ -70,6 +87,7 @@ struct slot_rec {
     _Atomic uint64_t started_ms, start_time;
     _Atomic uint32_t generation, worker;
     _Alignas(64) _Atomic uint64_t heartbeat_ms;
+    _Atomic uint32_t session_place; /* it may own this place + 1; 0 = none */
 };
 _Static_assert(sizeof(struct slot_rec) == 128 && offsetof(struct slot_rec, heartbeat_ms) == 64,
                "slot layout");
@@ -124,19 +142,68 @@ struct resolve_rec {
 _Static_assert(sizeof(struct resolve_rec) == 1216 && offsetof(struct resolve_rec, name) == 16,
                "resolver entry layout");
 
+/* The number of a ring says which buffer shows it, as above; 0 = none yet. */
+struct ticket_stored {
+    uint32_t n, crc;
+    struct ticket_key key[TICKET_KEYS];
+};
+#define TICKET_WORDS (sizeof(struct ticket_stored) / 8)
+_Static_assert(sizeof(struct ticket_stored) == 360, "stored ring layout");
+struct ticket_rec {
+    _Alignas(64) _Atomic uint32_t seq;
+    _Alignas(64) _Atomic uint64_t buf[2][TICKET_WORDS];
+};
+_Static_assert(sizeof(struct ticket_rec) == 832, "ring layout");
+
+#define CERT_NAME_MAX 127u
+struct cert_stored {
+    uint32_t names, loaded, failed, spare;
+    int64_t not_after_s;
+    uint64_t changed_ms;
+    char first_name[64], error[96];
+};
+#define CERT_WORDS (sizeof(struct cert_stored) / 8)
+_Static_assert(sizeof(struct cert_stored) == 192, "stored certificate layout");
+struct cert_rec {
+    _Alignas(64) _Atomic uint64_t state; /* sequence:32 | 1 when something is shown */
+    _Atomic uint32_t writer;             /* slot_oid of who fills the hidden buffer */
+    _Atomic uint32_t used_gen;
+    _Atomic uint32_t name_len;
+    uint32_t spare;
+    char name[CERT_NAME_MAX + 1];
+    _Alignas(64) _Atomic uint64_t buf[2][CERT_WORDS];
+};
+_Static_assert(sizeof(struct cert_rec) == 576 && offsetof(struct cert_rec, name) == 24,
+               "certificate layout");
+
+#define ABUSE_WAYS   4u
+#define SESSION_WAYS 4u
+/* Heads and bodies apart, so that a search for what is not there touches two lines. A tag of 0 says
+ * that the place is free. */
+struct session_head {
+    _Atomic uint64_t state; /* sequence:32 | slot_oid of who writes: nobody else reads or writes */
+    _Atomic uint64_t tag, expires_ms;
+    _Atomic uint64_t size; /* checksum:32 | bytes of the id:16 | bytes of the session:16 */
+};
+struct session_body {
+    _Atomic uint64_t w[(SESSION_ID_MAX + SESSION_MAX) / 8]; /* id, session */
+};
+#define SESSION_WORDS ((SESSION_ID_MAX + SESSION_MAX) / 8)
+_Static_assert(sizeof(struct session_head) == 32 && sizeof(struct session_body) == 512,
+               "session layout");
+
 struct segment {
     int fd;
     size_t size;
     unsigned char *base;
-    uint32_t nslots, nservers, nseries, nnames;
+    uint32_t nslots, nservers, nseries, nnames, ncerts, nsessions, nabuse;
     uint32_t counter_stride, gauge_stride, seen_words;
     size_t server_stride; /* bytes of one slot's server rows */
     uint64_t off[AREA__COUNT];
 };
 
-/* Fills everything of s but fd and base from the four counts. -ERR_RANGE. */
-int layout_fill(struct segment *s, uint32_t nslots, uint32_t nservers, uint32_t nseries,
-                uint32_t nnames);
+/* Fills everything of s but fd and base from the counts. -ERR_RANGE. */
+int layout_fill(struct segment *s, const struct layout_counts *c);
 void layout_superblock(const struct segment *s, struct superblock *ret);
 
 static inline void *layout_at(const struct segment *s, enum layout_area a, size_t offset)
@@ -189,6 +256,16 @@ static inline uint32_t layout_min(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
+/* Random since creation: hashes of what strangers choose are keyed with it, alike in all workers.
+ */
+static inline struct hash_key layout_secret(const struct segment *s)
+{
+    const _Atomic uint64_t *w = layout_words(s, AREA_SECRET);
+
+    return (struct hash_key){atomic_load_explicit(&w[0], memory_order_relaxed),
+                             atomic_load_explicit(&w[1], memory_order_relaxed)};
+}
+
 /* Of the slot's id word. */
 static inline uint32_t slot_word_state(uint64_t w)
 {
@@ -207,5 +284,19 @@ static inline uint32_t layout_server_bound(const struct segment *s)
 void server_reap(struct segment *s,
                  uint32_t slot); /* steps of slot_reap: every word of the dead slot */
 void resolve_reap(struct segment *s, uint32_t slot);
+void cert_reap(struct segment *s, uint32_t slot);
+void session_reap(struct segment *s, uint32_t slot);
+
+/* Of a place's state word: its owner, and the word that gives it back. */
+static inline uint32_t session_owner(uint64_t w)
+{
+    return (uint32_t)w;
+}
+static inline uint64_t session_next(uint64_t w)
+{
+    return ((w >> 32) + 1) << 32;
+}
+/* The checksum of a place; w: SESSION_WORDS words, size without its checksum. */
+uint32_t session_sum(uint64_t tag, uint64_t size, const uint64_t *w);
 
 #endif

@@ -2,6 +2,7 @@
 #include "shm/segment.h"
 
 #include "base/err.h"
+#include "base/hash.h"
 #include "shm/crc32c.h"
 #include "shm/layout.h"
 
@@ -38,6 +39,10 @@ static uint32_t abi_word(void)
                           sizeof(struct series_row),
                           sizeof(struct series_name_rec),
                           sizeof(struct resolve_rec),
+                          sizeof(struct ticket_rec),
+                          sizeof(struct cert_rec),
+                          sizeof(struct session_head),
+                          sizeof(struct session_body),
                           HIST_BUCKETS,
                           RESOLVE_ADDRS,
                           SLOT_PANIC_SIZE,
@@ -47,16 +52,27 @@ static uint32_t abi_word(void)
     return crc32c(v, sizeof(v));
 }
 
-int layout_fill(struct segment *s, uint32_t nslots, uint32_t nservers, uint32_t nseries,
-                uint32_t nnames)
+static bool fits(uint32_t n, uint32_t max)
 {
-    if (nslots == 0 || nslots > SHM_SLOTS || nservers == 0 || nservers > SHM_SERVERS ||
-        nseries == 0 || nseries > SHM_SERIES || nnames == 0 || nnames > SHM_NAMES)
+    return n > 0 && n <= max;
+}
+
+int layout_fill(struct segment *s, const struct layout_counts *c)
+{
+    const uint32_t nslots = c->slots, nservers = c->servers, nseries = c->series, nnames = c->names;
+
+    if (!fits(nslots, SHM_SLOTS) || !fits(nservers, SHM_SERVERS) || !fits(nseries, SHM_SERIES) ||
+        !fits(nnames, SHM_NAMES) || !fits(c->certs, CERT_ROWS) || !fits(c->sessions, SESSIONS) ||
+        !fits(c->abusers, ABUSERS) || c->sessions % SESSION_WAYS != 0 ||
+        c->abusers % ABUSE_WAYS != 0)
         return -ERR_RANGE;
     s->nslots = nslots;
     s->nservers = nservers;
     s->nseries = nseries;
     s->nnames = nnames;
+    s->ncerts = c->certs;
+    s->nsessions = c->sessions;
+    s->nabuse = c->abusers;
     s->counter_stride = (uint32_t)align64(sizeof(struct counter_row));
     s->gauge_stride = (uint32_t)align64(sizeof(struct gauge_row));
     s->seen_words = (nseries + 511u) / 512u * 8u;
@@ -78,7 +94,14 @@ int layout_fill(struct segment *s, uint32_t nslots, uint32_t nservers, uint32_t 
         [AREA_SERIES_SEEN] = (uint64_t)nslots * s->seen_words * 8,
         [AREA_SERIES_ROW] = (uint64_t)nslots * nseries * sizeof(struct series_row),
         [AREA_NAME_HASH] = (uint64_t)nnames * 8,
-        [AREA_NAME] = (uint64_t)nnames * sizeof(struct resolve_rec)};
+        [AREA_NAME] = (uint64_t)nnames * sizeof(struct resolve_rec),
+        [AREA_SECRET] = sizeof(struct hash_key),
+        [AREA_TICKET] = sizeof(struct ticket_rec),
+        [AREA_CERT_KEY] = (uint64_t)c->certs * 8,
+        [AREA_CERT] = (uint64_t)c->certs * sizeof(struct cert_rec),
+        [AREA_ABUSE] = (uint64_t)c->abusers * 8,
+        [AREA_SESSION_HEAD] = (uint64_t)c->sessions * sizeof(struct session_head),
+        [AREA_SESSION_BODY] = (uint64_t)c->sessions * sizeof(struct session_body)};
     uint64_t at = 2 * LAYOUT_SUPER_B;
 
     for (int a = 0; a < AREA__COUNT; a++) {
@@ -96,10 +119,13 @@ void layout_superblock(const struct segment *s, struct superblock *ret)
     ret->version = LAYOUT_VERSION;
     ret->abi = abi_word();
     ret->size = s->size;
-    ret->nslots = s->nslots;
-    ret->nservers = s->nservers;
-    ret->nseries = s->nseries;
-    ret->nnames = s->nnames;
+    ret->count = (struct layout_counts){.slots = s->nslots,
+                                        .servers = s->nservers,
+                                        .series = s->nseries,
+                                        .names = s->nnames,
+                                        .certs = s->ncerts,
+                                        .sessions = s->nsessions,
+                                        .abusers = s->nabuse};
     memcpy(ret->off, s->off, sizeof(ret->off));
     ret->crc = crc32c(ret, offsetof(struct superblock, crc));
 }
@@ -111,24 +137,23 @@ static int map(struct segment *s)
     if (p == MAP_FAILED)
         return errno == ENOMEM ? -ERR_NOMEM : -ERR_SYS;
     s->base = p;
-    /* A core file of gigabytes of holes helps nobody; kernels without the flag lose nothing else.
-     */
+    /* It holds keys, and a core file of gigabytes of holes helps nobody. */
     (void)madvise(p, s->size, MADV_DONTDUMP);
     return 0;
 }
 
-int segment_create_sized(uint32_t nslots, uint32_t nservers, uint32_t nseries, uint32_t nnames,
-                         struct segment **ret)
+static int create(const struct layout_counts *c, struct segment **ret)
 {
     struct segment *s = calloc(1, sizeof(*s));
     struct superblock sb;
+    struct hash_key secret;
     int rc;
 
     *ret = NULL;
     if (!s)
         return -ERR_NOMEM;
     s->fd = -1;
-    rc = layout_fill(s, nslots, nservers, nseries, nnames);
+    rc = layout_fill(s, c);
     if (rc < 0)
         goto fail;
     s->fd = memfd_create("rpd-segment", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -140,6 +165,9 @@ int segment_create_sized(uint32_t nslots, uint32_t nservers, uint32_t nseries, u
         goto fail;
     layout_superblock(s, &sb);
     (void)series_register(s, SLICE("other"));
+    hash_key_random(&secret);
+    atomic_store(&layout_words(s, AREA_SECRET)[0], secret.k0);
+    atomic_store(&layout_words(s, AREA_SECRET)[1], secret.k1);
     memcpy(s->base + LAYOUT_SUPER_B, &sb, sizeof(sb));
     memcpy(s->base, &sb, sizeof(sb));
     *ret = s;
@@ -151,7 +179,29 @@ fail:
 
 int segment_create(struct segment **ret)
 {
-    return segment_create_sized(SHM_SLOTS, SHM_SERVERS, SHM_SERIES, SHM_NAMES, ret);
+    static const struct layout_counts c = {.slots = SHM_SLOTS,
+                                           .servers = SHM_SERVERS,
+                                           .series = SHM_SERIES,
+                                           .names = SHM_NAMES,
+                                           .certs = CERT_ROWS,
+                                           .sessions = SESSIONS,
+                                           .abusers = ABUSERS};
+
+    return create(&c, ret);
+}
+
+int segment_create_sized(uint32_t nslots, uint32_t nservers, uint32_t nseries, uint32_t nnames,
+                         struct segment **ret)
+{
+    const struct layout_counts c = {.slots = nslots,
+                                    .servers = nservers,
+                                    .series = nseries,
+                                    .names = nnames,
+                                    .certs = 4,
+                                    .sessions = 2 * SESSION_WAYS,
+                                    .abusers = 2 * ABUSE_WAYS};
+
+    return create(&c, ret);
 }
 
 int segment_attach(int fd, struct segment **ret)
@@ -173,7 +223,7 @@ int segment_attach(int fd, struct segment **ret)
         sb.crc != crc32c(&sb, offsetof(struct superblock, crc)) ||
         memcmp(&sb, &other, sizeof(sb)) != 0)
         goto fail;
-    if (layout_fill(s, sb.nslots, sb.nservers, sb.nseries, sb.nnames) < 0)
+    if (layout_fill(s, &sb.count) < 0)
         goto fail;
     layout_superblock(s, &want);
     if (memcmp(&sb, &want, sizeof(sb)) != 0 || st.st_size < 0 || (uint64_t)st.st_size != s->size ||

@@ -4,8 +4,9 @@
  *
  * Superblock (two copies) · slots[SHM_SLOTS] · slot text (panic records) · counter rows · gauge
  * rows · servers[SHM_SERVERS] · server rows [slot][server] · series names · series rows
- * [slot][series] · resolver names. Matrices are sparse: a page that no worker touches costs
- * nothing. */
+ * [slot][series] · resolver names · ticket keys · certificates · misbehaviour · TLS sessions. The
+ * mapping holds keys: it is never part of a core dump. Matrices are sparse: a page that no worker
+ * touches costs nothing. */
 #ifndef SHM_SEGMENT_H
 #define SHM_SEGMENT_H
 
@@ -20,7 +21,8 @@ struct segment; /* process-local handle: base address and fd */
 
 /* Creates and seals a new segment (F_SEAL_SHRINK|GROW|SEAL). -ERR_SYS, -ERR_NOMEM. */
 int segment_create(struct segment **ret);
-/* The same with smaller tables, for tests: each count from 1 to its SHM_ maximum. -ERR_RANGE. */
+/* The same with smaller tables, for tests: each count from 1 to its SHM_ maximum; the tables of TLS
+ * have a handful of places. -ERR_RANGE. */
 int segment_create_sized(uint32_t nslots, uint32_t nservers, uint32_t nseries, uint32_t nnames,
                          struct segment **ret);
 /* Maps an inherited fd, which belongs to the handle from then on (not on failure); checks magic,

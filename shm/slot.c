@@ -163,6 +163,8 @@ void slot_reap(struct segment *s, uint32_t index)
         atomic_store_explicit(&g->v[i], 0, memory_order_relaxed);
     server_reap(s, index);
     resolve_reap(s, index);
+    cert_reap(s, index);
+    session_reap(s, index);
     /* Last: until here the incarnation is dead but not swept, and a reaper that dies is simply run
      * again. */
     atomic_compare_exchange_strong(&r->id, &w, word(SLOT_FREE, slot_word_inc(w), 0));
