@@ -7,7 +7,7 @@ use RPD::Test;
 my $port = free_port();
 my $o = origin();
 my $s = rpd(config => simple_config(
-    listen => "127.0.0.1:$port", server => $o->address, listen_keys => "max_fields = 50\nmax_field = 4k\nmax_head = 16k\nmax_request_line = 2k"
+    listen => "127.0.0.1:$port", server => $o->address, listen_keys => "max_fields = 50\nmax_field = 4k\nmax_head = 16k\nmax_request_line = 2k\nprotocols = http/1.1"
 ), global => "workers = 1\n");
 
 my $h = "Host: localhost\r\n";
@@ -87,7 +87,7 @@ my @table = (
     ['HTTP/1.10', "GET / HTTP/1.10\r\n$h\r\n", qr/400|505/],
     ['HTTP/1', "GET / HTTP/1\r\n$h\r\n", qr/400|505/],
     ['TLS on a plain port', "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400],
-    ['the h2 preface', "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", qr/400|505/],
+    ['the h2 preface where only HTTP/1 is spoken', "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", qr/400|505/],
     ['request line too long', 'GET /' . ('a' x 3000) . " HTTP/1.1\r\n$h\r\n", 414],
     ['request line without end', 'GET /' . ('a' x 3000), 414],
     ['field too long', "GET / HTTP/1.1\r\n${h}X-A: " . ('a' x 5000) . "\r\n\r\n", 431],

@@ -49,3 +49,26 @@ WEAK int tls_accept(struct tls_server *s, struct link *k)
     (void)k;
     return -1;
 }
+WEAK bool tls_describe(const struct link *k, struct tls_info *ret)
+{
+    (void)k;
+    (void)ret;
+    return false;
+}
+WEAK bool tls_client_verified(const struct link *k)
+{
+    (void)k;
+    return false;
+}
+WEAK struct slice tls_client_der(const struct link *k, struct arena *a)
+{
+    (void)k;
+    (void)a;
+    return SLICE_NONE;
+}
+WEAK bool tls_server_has(const struct tls_server *s, struct slice host)
+{
+    (void)s;
+    (void)host;
+    return false;
+}

@@ -76,12 +76,14 @@ static bool out_joined(struct head_out *o, const struct http_field *field, size_
 }
 
 static void out_via(struct head_out *o, const struct http_field *field, size_t n, bool present,
-                    uint8_t minor)
+                    uint8_t major, uint8_t minor)
 {
     out_lit(o, "Via: ");
     if (present && out_joined(o, field, n, FIELD_VIA))
         out_lit(o, ", ");
-    if (minor == 0)
+    if (major == 2)
+        out_lit(o, "2.0 " FORWARD_PSEUDONYM "\r\n");
+    else if (minor == 0)
         out_lit(o, "1.0 " FORWARD_PSEUDONYM "\r\n");
     else
         out_lit(o, "1.1 " FORWARD_PSEUDONYM "\r\n");
@@ -174,6 +176,23 @@ static void out_origin_of(struct head_out *o, const struct http_request *r,
         out_forwarded(o, r, f, (seen & BIT(FORWARDED)) != 0);
 }
 
+/* What the server is told of the client's certificate. */
+static void out_cert(struct head_out *o, const struct forward_request *f)
+{
+    if (f->cert.verify.p == NULL)
+        return;
+    head_field(o, SLICE("X-Client-Verify"), f->cert.verify);
+    if (f->cert.subject.n > 0)
+        head_field(o, SLICE("X-Client-Subject"), f->cert.subject);
+    if (f->cert.fingerprint.n > 0)
+        head_field(o, SLICE("X-Client-Fingerprint"), f->cert.fingerprint);
+    if (f->cert.der.n > 0) {
+        out_lit(o, "Client-Cert: :");
+        out_slice(o, f->cert.der);
+        out_lit(o, ":\r\n");
+    }
+}
+
 static void out_body(struct head_out *o, bool chunked, bool length, uint64_t n)
 {
     if (chunked) {
@@ -189,9 +208,13 @@ static void out_body(struct head_out *o, bool chunked, bool length, uint64_t n)
 static uint64_t forward_request_skips(const struct http_request *r, const struct forward_request *f)
 {
     uint64_t skip = BIT(HOST) | BIT(CONTENT_LENGTH) | BIT(X_FORWARDED_FOR);
+    const uint64_t cert = BIT(CLIENT_CERT) | BIT(CLIENT_CERT_CHAIN) | BIT(X_CLIENT_VERIFY) |
+                          BIT(X_CLIENT_SUBJECT) | BIT(X_CLIENT_FINGERPRINT);
     if (!f->trusted)
         skip |= BIT(X_FORWARDED_PROTO) | BIT(X_FORWARDED_HOST) | BIT(X_FORWARDED_PORT) |
-                BIT(X_REAL_IP) | BIT(FORWARDED);
+                BIT(X_REAL_IP) | BIT(FORWARDED) | cert;
+    if (f->cert.verify.p != NULL)
+        skip |= cert;
     if (f->real_ip.p != NULL)
         skip |= BIT(X_REAL_IP);
     if (f->forwarded)
@@ -241,8 +264,9 @@ void forward_request_head(struct head_out *o, const struct http_request *r,
         out_field(o, h);
     }
     out_origin_of(o, r, f, seen);
+    out_cert(o, f);
     if (f->via)
-        out_via(o, r->field, r->nfield, (seen & BIT(VIA)) != 0, r->minor);
+        out_via(o, r->field, r->nfield, (seen & BIT(VIA)) != 0, r->major, r->minor);
     if (f->request_id.p != NULL)
         head_field(o, SLICE("X-Request-Id"), f->request_id);
     out_connection(o, !f->keep_alive, false, f->upgrade, r->te_trailers);
@@ -384,6 +408,8 @@ void forward_response_head(struct head_out *o, const struct http_response *r,
         skip |= BIT(SERVER);
     if (f->request_id.p != NULL)
         skip |= BIT(X_REQUEST_ID);
+    if (f->hsts.p != NULL)
+        skip |= BIT(STRICT_TRANSPORT_SECURITY);
     if (f->framing != HTTP_BODY_CHUNKED)
         skip |= BIT(TRAILER);
     out_lit(o, "HTTP/1.1 ");
@@ -402,9 +428,11 @@ void forward_response_head(struct head_out *o, const struct http_response *r,
     if ((seen & BIT(DATE)) == 0 && date.n > 0 && f->status >= 200)
         head_field(o, SLICE("Date"), date);
     if (f->via)
-        out_via(o, r->field, r->nfield, (seen & BIT(VIA)) != 0, r->minor);
+        out_via(o, r->field, r->nfield, (seen & BIT(VIA)) != 0, r->major, r->minor);
     if (f->request_id.p != NULL)
         head_field(o, SLICE("X-Request-Id"), f->request_id);
+    if (f->hsts.p != NULL)
+        head_field(o, SLICE("Strict-Transport-Security"), f->hsts);
     out_connection(o, f->close, f->keep_alive && !f->close, f->upgrade, false);
     if (f->upgrade)
         head_field(o, SLICE("Upgrade"), r->upgrade);

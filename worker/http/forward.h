@@ -27,7 +27,12 @@ struct forward_request {
     bool keep_alive; /* HTTP/1.1 to the server, persistent unless false (Connection: close) */
     enum http_framing framing; /* how the body will be sent: NONE, LENGTH, CHUNKED */
     uint64_t content_length;
-    bool drop_expect;     /* the 100-continue was answered here */
+    bool drop_expect; /* the 100-continue was answered here */
+    /* What TLS says of the client's certificate, written when verify.p is not NULL (empty ones are
+     * left out); der: base64 (RFC 9440). Never taken from clients that are not trusted. */
+    struct {
+        struct slice verify, subject, fingerprint, der;
+    } cert;
     struct slice real_ip; /* what X-Real-IP says: the address a trusted chain conveys; .p NULL =
                            * client_ip, unless trusted and the field was sent */
 };
@@ -58,6 +63,7 @@ struct forward_response {
     bool keep_alive;         /* Connection: keep-alive, for HTTP/1.0 clients that asked */
     bool upgrade;            /* 101: Connection: upgrade and Upgrade kept */
     struct slice request_id; /* .p NULL = none */
+    struct slice hsts; /* Strict-Transport-Security in place of the origin's; .p NULL = none */
 };
 /* Status line is HTTP/1.1 always (RFC 9112 2.3); the origin's reason is kept with its status. Adds
  * Date when the origin sent none (not to 1xx; date empty = never). */

@@ -22,7 +22,7 @@
  * proxy writes. */
 static uint8_t h1_fields_alias_flags(struct slice name)
 {
-    char dashed[24];
+    char dashed[32];
     if (name.n > sizeof(dashed) || memchr(name.p, '_', name.n) == NULL)
         return 0;
     for (size_t i = 0; i < name.n; i++)
@@ -39,6 +39,31 @@ static int h1_fields_stray(const char *q, const char *end)
     if (q < end && (*q == '\n' || (*q == '\r' && !(q + 1 < end && q[1] == '\n'))))
         return -ERR_BARE_LF;
     return -ERR_BAD_FIELD;
+}
+
+static inline void h1_fields_put(struct h1_fields *f, struct slice name, struct slice value,
+                                 bool plain)
+{
+    struct http_field *h = &f->field[f->n];
+    h->name = name;
+    h->value = value;
+    h->id = http_field_id_of(name);
+    if (h->id != FIELD_UNKNOWN) {
+        uint64_t bit = (uint64_t)1 << h->id;
+        h->flags = http_field_flags(h->id);
+        if ((f->seen & bit) == 0)
+            f->first[h->id] = (uint16_t)f->n;
+        f->repeated |= f->seen & bit;
+        f->seen |= bit;
+    } else {
+        h->flags = plain ? 0 : h1_fields_alias_flags(name);
+    }
+    f->n++;
+}
+
+void h1_fields_add(struct h1_fields *f, struct slice name, struct slice value)
+{
+    h1_fields_put(f, name, value, false);
 }
 
 int h1_fields_parse(struct h1_fields *f, const char *p, const char *end, uint32_t max_field,
@@ -67,21 +92,7 @@ int h1_fields_parse(struct h1_fields *f, const char *p, const char *end, uint32_
         const char *e = q;
         while (e > v && (e[-1] == ' ' || e[-1] == '\t'))
             e--;
-        struct http_field *h = &f->field[f->n];
-        h->name = slice_of(p, (size_t)(colon - p));
-        h->value = slice_of(v, (size_t)(e - v));
-        h->id = http_field_id_of(h->name);
-        if (h->id != FIELD_UNKNOWN) {
-            uint64_t bit = (uint64_t)1 << h->id;
-            h->flags = http_field_flags(h->id);
-            if ((f->seen & bit) == 0)
-                f->first[h->id] = (uint16_t)f->n;
-            f->repeated |= f->seen & bit;
-            f->seen |= bit;
-        } else {
-            h->flags = plain ? 0 : h1_fields_alias_flags(h->name);
-        }
-        f->n++;
+        h1_fields_put(f, slice_of(p, (size_t)(colon - p)), slice_of(v, (size_t)(e - v)), plain);
         p = q + 2;
     }
     return 0;
@@ -181,4 +192,18 @@ bool h1_fields_lists(const struct h1_fields *f, enum http_field_id id, struct sl
         }
     }
     return false;
+}
+
+bool h1_fields_event_stream(const struct h1_fields *f)
+{
+    if (h1_fields_has(f, FIELD_X_ACCEL_BUFFERING) &&
+        slice_eq_ci(h1_fields_value(f, FIELD_X_ACCEL_BUFFERING), SLICE("no")))
+        return true;
+    if (!h1_fields_has(f, FIELD_CONTENT_TYPE))
+        return false;
+    const struct slice type = h1_fields_value(f, FIELD_CONTENT_TYPE),
+                       want = SLICE("text/event-stream");
+    return type.n >= want.n && slice_eq_ci(slice_of(type.p, want.n), want) &&
+           (type.n == want.n || type.p[want.n] == ';' || type.p[want.n] == ' ' ||
+            type.p[want.n] == '\t');
 }

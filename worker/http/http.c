@@ -1,7 +1,7 @@
 /* Methods, status texts, byte classes and known field names: the vocabulary of http.h. */
 #include "worker/http/http.h"
 
-#define HTTP_NAME_MAX 24u /* room for the longest known field name; unit test checks it */
+#define HTTP_NAME_MAX 32u /* room for the longest known field name; unit test checks it */
 
 /* clang-format off */
 const unsigned char http_class[256] = {
@@ -217,7 +217,9 @@ static enum http_field_id http_field_candidate(const char *p, size_t n)
     case 10:
         return AT(0) == 'u' ? FIELD_USER_AGENT : AT(0) == 'c' ? FIELD_CONNECTION : FIELD_KEEP_ALIVE;
     case 11:
-        return FIELD_RETRY_AFTER;
+        return AT(0) == 'r'   ? FIELD_RETRY_AFTER
+               : AT(0) == 'g' ? FIELD_GRPC_STATUS
+                              : FIELD_CLIENT_CERT;
     case 12:
         return AT(0) == 'c'   ? FIELD_CONTENT_TYPE
                : AT(0) == 'm' ? FIELD_MAX_FORWARDS
@@ -227,19 +229,25 @@ static enum http_field_id http_field_candidate(const char *p, size_t n)
     case 14:
         return AT(0) == 'c' ? FIELD_CONTENT_LENGTH : FIELD_HTTP2_SETTINGS;
     case 15:
-        return FIELD_X_FORWARDED_FOR;
+        return AT(2) == 'f' ? FIELD_X_FORWARDED_FOR : FIELD_X_CLIENT_VERIFY;
     case 16:
         return AT(0) == 'p'    ? FIELD_PROXY_CONNECTION
+               : AT(2) == 'c'  ? FIELD_X_CLIENT_SUBJECT
                : AT(12) == 'h' ? FIELD_X_FORWARDED_HOST
                                : FIELD_X_FORWARDED_PORT;
     case 17:
         return AT(0) == 't'   ? FIELD_TRANSFER_ENCODING
+               : AT(0) == 'c' ? FIELD_CLIENT_CERT_CHAIN
                : AT(2) == 'f' ? FIELD_X_FORWARDED_PROTO
                               : FIELD_X_ACCEL_BUFFERING;
     case 18:
         return FIELD_PROXY_AUTHENTICATE;
     case 19:
         return FIELD_PROXY_AUTHORIZATION;
+    case 20:
+        return FIELD_X_CLIENT_FINGERPRINT;
+    case 25:
+        return FIELD_STRICT_TRANSPORT_SECURITY;
     default:
         return FIELD_UNKNOWN;
     }

@@ -95,6 +95,7 @@ struct http_request {
 struct http_response {
     unsigned status;
     struct slice reason;
+    uint8_t major; /* as of a request */
     uint8_t minor;
     bool keep_alive;      /* the connection may be reused after the body */
     uint32_t keepalive_s; /* Keep-Alive: timeout=N; 0 = not said */

@@ -6,6 +6,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/panic.h"
+#include "worker/stream/https.h"
 
 #include <string.h>
 
@@ -103,6 +104,7 @@ static int fetch_build_head(struct stream *s)
     else if (!s->req.authority.n) /* an HTTP/1.0 client need not say; many servers want to know */
         f.host = fetch_server_host(s);
     s->upgrade = f.upgrade = fetch_upgrade_allowed(s);
+    https_forward(s, &f);
     forward_request_head(&o, &s->req, &f);
     if (o.overflow)
         return -ERR_HEAD_TOO_LARGE;
@@ -509,7 +511,8 @@ static int fetch_on_head(void *user, const struct http_response *r)
                                        .hide_server = s->scope->server_header == CONF_SRVHDR_HIDE,
                                        .framing = fetch_client_framing(s, r),
                                        .content_length = r->content_length,
-                                       .upgrade = r->status == 101 || r->status == 426};
+                                       .upgrade = r->status == 101 || r->status == 426,
+                                       .hsts = https_hsts(s)};
     s->fwd.write_length =
         r->has_length && s->fwd.framing != HTTP_BODY_CHUNKED && s->fwd.framing != HTTP_BODY_CLOSE;
     s->status = (uint16_t)r->status;

@@ -1,6 +1,7 @@
 noinst_LIBRARIES += libstream.a
 libstream_a_SOURCES = \
 	worker/stream/fetch.c worker/stream/fetch.h \
+	worker/stream/https.c worker/stream/https.h \
 	worker/stream/stream.c worker/stream/stream.h \
 	worker/stream/match.c worker/stream/match.h \
 	worker/stream/route.c worker/stream/route.h \

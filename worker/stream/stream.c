@@ -9,6 +9,7 @@
 #include "shm/metrics.h"
 #include "worker/http/uri.h"
 #include "worker/stream/fetch.h"
+#include "worker/stream/https.h"
 #include "worker/stream/synth.h"
 
 #include <stdlib.h>
@@ -38,12 +39,13 @@ int stream_env_init(struct stream_env *e)
         return -ERR_SYS;
     size_t n = e->config->nroute ? e->config->nroute : 1;
     e->series = calloc(n, sizeof *e->series);
-    return e->series ? 0 : -ERR_NOMEM;
+    return e->series ? https_init(e) : -ERR_NOMEM;
 }
 
 void stream_env_fini(struct stream_env *e)
 {
     pipes_fini(&e->pipes);
+    https_fini(e);
     free(e->series);
     e->series = NULL;
 }
@@ -264,7 +266,8 @@ static void stream_synth(struct stream *s, unsigned status, struct slice type, s
                                        .framing = bodiless ? HTTP_BODY_NONE : HTTP_BODY_LENGTH,
                                        .write_length = !bodiless,
                                        .content_length = body.n,
-                                       .request_id = s->request_id};
+                                       .request_id = s->request_id,
+                                       .hsts = https_hsts(s)};
     s->have_resp = true;
     s->kept = true;
     s->status = (uint16_t)status;
@@ -412,7 +415,19 @@ static int stream_check(struct stream *s)
         return -ERR_BODY_TOO_LARGE;
     if (forward_via_count(&s->req) >= STREAM_VIA_LOOPS)
         return -ERR_LOOP;
-    return 0;
+    return https_check(s);
+}
+
+/* True when the answer was that the request belongs to https. */
+static bool stream_to_https(struct stream *s, int *ret_err)
+{
+    struct slice location;
+    int e = https_redirect(s, &location);
+    if (e > 0)
+        stream_synth(s, (unsigned)e, SLICE_NONE, SLICE_NONE, location, SLICE_NONE);
+    else
+        *ret_err = e;
+    return e > 0;
 }
 
 void stream_begin(struct stream *s)
@@ -422,6 +437,11 @@ void stream_begin(struct stream *s)
     stream_find_client(s);
     int e = stream_route(s, &allow);
     stream_identify(s);
+    int to_https = 0;
+    if (stream_to_https(s, &to_https))
+        return;
+    if (to_https < 0)
+        e = to_https;
     if (e == -ERR_METHOD_REFUSED) {
         struct slice type, body;
         s->reason = ERR_METHOD_REFUSED;

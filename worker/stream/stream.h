@@ -75,6 +75,8 @@ struct stream_env {
     struct gauge_row *gau;
     const uint32_t *series_id;  /* by conf_route.id */
     struct series_row **series; /* by conf_route.id, filled on first use */
+    struct tls *tls;
+    uint32_t *https_listen; /* by conf_host.id; see https.h */
     uint32_t slot;
     struct pool pool;
     struct pipes pipes;
