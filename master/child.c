@@ -133,6 +133,8 @@ static _Noreturn void child_run(struct child *c, int channel)
         .server_id = g->server_id,
         .resolve_id = g->resolve_id,
         .series_id = g->series_id,
+        .cert_id = g->cert_id,
+        .respawned = g->state != GEN_STARTING,
         .sock = sock,
         .nsock = nsock,
         .log_fd = g->log_fd,

@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "base/panic.h"
 #include "master/master.h"
+#include "shm/cert.h"
 #include "shm/resolve.h"
 
 #include <errno.h>
@@ -94,6 +95,7 @@ static void generation_free(struct generation *g)
     free(g->server_id);
     free(g->resolve_id);
     free(g->series_id);
+    free(g->cert_id);
     free(g->log_fd);
     free(g->child);
     free(g);
@@ -144,6 +146,14 @@ static int generation_register(struct generation *g, struct conf_diags *d)
     }
     for (size_t i = 0; i < c->nroute; i++)
         g->series_id[c->route[i]->id] = series_register(master.segment, c->route[i]->series);
+    for (size_t i = 0; i < c->ncertificate; i++) {
+        const struct conf_certificate *s = c->certificate[i];
+        if (cert_register(master.segment, s->name, g->number, &g->cert_id[s->id]) < 0) {
+            conf_diag_add(d, CONF_ERROR, s->pos, NULL, "more than %u [certificate] sections",
+                          CERT_ROWS);
+            return -ERR_INVAL;
+        }
+    }
     return 0;
 }
 
@@ -175,9 +185,10 @@ int generation_new(uint32_t number, struct conf_snapshot *s, struct config *c, s
     g->server_id = calloc(c->nserver + 1, sizeof(*g->server_id));
     g->resolve_id = calloc(c->nserver + 1, sizeof(*g->resolve_id));
     g->series_id = calloc(c->nroute + 1, sizeof(*g->series_id));
+    g->cert_id = calloc(c->ncertificate + 1, sizeof(*g->cert_id));
     g->log_fd = calloc(c->nlog + 1, sizeof(*g->log_fd));
     int rc = -ERR_NOMEM;
-    if (g->server_id && g->resolve_id && g->series_id && g->log_fd &&
+    if (g->server_id && g->resolve_id && g->series_id && g->cert_id && g->log_fd &&
         generation_children(g, g->nworker + 1) == 0) {
         struct child *helper = &g->child[g->nworker];
         helper->number = CHILD_HELPER;
@@ -391,8 +402,10 @@ void generation_check_gone(struct generation *g)
         if (o->number < oldest)
             oldest = o->number;
     }
-    if (oldest != UINT32_MAX)
+    if (oldest != UINT32_MAX) {
         server_retire(master.segment, oldest);
+        cert_retire(master.segment, oldest);
+    }
     reload_generation_gone();
     master_check_done();
 }

@@ -14,6 +14,7 @@ struct generation {
     bool holds_logs;
     uint32_t *server_id, *resolve_id; /* [config.nserver] */
     uint32_t *series_id;              /* [config.nroute] */
+    uint32_t *cert_id;                /* [config.ncertificate] */
     int *log_fd;                      /* [config.nlog] */
     int error_fd;                     /* of the error log; -1 = syslog */
     struct child *child;              /* [nchild], the helper last */

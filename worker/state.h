@@ -15,6 +15,7 @@ struct worker {
     struct timer heartbeat, log_due, drain_due, tunnel_due, level_due;
     struct counter_row *ctr;
     struct stream_env streams;
+    struct tls *tls; /* made as root, before anything else; NULL in the helper */
     struct upstreams upstreams;
     struct clients clients;
     struct handover handover;

@@ -122,6 +122,7 @@ static int worker_serve_init(struct worker *w)
                                      .server_id = b->server_id,
                                      .resolve_id = b->resolve_id,
                                      .kick_fd = b->kick_fd,
+                                     .tls = w->tls,
                                      .workers = b->config->workers};
     int e = upstreams_init(&w->upstreams, &ue);
     if (e < 0)
@@ -148,6 +149,7 @@ static int worker_serve_init(struct worker *w)
                                    .config = b->config,
                                    .ctr = w->ctr,
                                    .gau = w->streams.gau,
+                                   .tls = w->tls,
                                    .nofile = worker_nofile(),
                                    .number = b->number};
     e = clients_init(&w->clients, &ce);

@@ -26,6 +26,8 @@ struct worker_boot {
     const uint32_t *server_id;
     const uint32_t *resolve_id; /* the same order; UINT32_MAX for literals */
     const uint32_t *series_id;  /* by conf_route.id */
+    const uint32_t *cert_id;    /* shm row of each certificate section, by conf_certificate.id */
+    bool respawned;             /* takes the place of a dead one: must start if it can at all */
     struct worker_socket *sock;
     size_t nsock;
     const int *log_fd;  /* by conf_log.id */

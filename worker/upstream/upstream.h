@@ -70,6 +70,7 @@ struct upstreams_env {
     uint32_t slot;
     const uint32_t *server_id, *resolve_id; /* all servers in configuration order */
     const int *kick_fd;
+    struct tls *tls;
     uint32_t workers;
 };
 int upstreams_init(struct upstreams *us, const struct upstreams_env *env);
