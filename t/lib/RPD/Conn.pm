@@ -23,8 +23,12 @@ sub new {
 # local is the address to connect from.
 sub connect {
     my ($class, $to, %opt) = @_;
-    my $rcvbuf = delete $opt{rcvbuf};
-    my $local = delete $opt{local};
+    return $class->new(tcp($to, delete $opt{rcvbuf}, delete $opt{local}), %opt);
+}
+
+# The socket of it.
+sub tcp {
+    my ($to, $rcvbuf, $local) = @_;
     my $sock;
     if ($to =~ /^unix:(.*)/) {
         $sock = IO::Socket::UNIX->new(Peer => $1) or croak "connect $to: $!";
@@ -36,7 +40,7 @@ sub connect {
             $rcvbuf ? (Sockopts => [[SOL_SOCKET, SO_RCVBUF, pack('i', $rcvbuf)]]) : ()
         ) or croak "connect $to: $@";
     }
-    return $class->new($sock, %opt);
+    return $sock;
 }
 
 sub sock { $_[0]{sock} }
@@ -55,6 +59,20 @@ sub _wait {
     return $n < 0 && $! == EINTR ? $self->_wait($write, $until) : $n > 0;
 }
 
+# What a kind of connection with an encryption of its own overrides: at most so many bytes out or in. Bytes moved, 0 for the end
+# of what comes, or undef with $!; EAGAIN: wait until reading or writing (_wants_write) is possible.
+sub _put {
+    my ($self, $bytes, $at) = @_;
+    return syswrite($self->{sock}, $$bytes, 262144, $at);
+}
+
+sub _take {
+    my ($self, $piece, $max) = @_;
+    return sysread($self->{sock}, $$piece, $max);
+}
+
+sub _wants_write { $_[1] }
+
 # Sends all of it, or dies after the time-out. With quiet, a peer that has gone is no error; returns whether all went out.
 sub send {
     my ($self, $bytes, %opt) = @_;
@@ -62,11 +80,11 @@ sub send {
     my $at = 0;
     local $SIG{PIPE} = 'IGNORE';
     while ($at < length $bytes) {
-        my $n = syswrite($self->{sock}, $bytes, 262144, $at);
+        my $n = $self->_put(\$bytes, $at);
         if (defined $n) {
             $at += $n;
         } elsif ($! == EAGAIN || $! == EWOULDBLOCK) {
-            if (!$self->_wait(1, $until)) {
+            if (!$self->_wait($self->_wants_write(1), $until)) {
                 return 0 if $opt{quiet};
                 croak "send: timed out after $at of " . length($bytes) . " bytes";
             }
@@ -94,7 +112,7 @@ sub fill {
     my ($self, $until, $max) = @_;
     return 0 if $self->{eof};
     for (;;) {
-        my $n = sysread($self->{sock}, my $piece, $max || 262144);
+        my $n = $self->_take(\my $piece, $max || 262144);
         if (defined $n) {
             if ($n == 0) {
                 $self->{eof} = 1;
@@ -105,7 +123,7 @@ sub fill {
             return $n;
         }
         if ($! == EAGAIN || $! == EWOULDBLOCK) {
-            return undef if !$self->_wait(0, $until);
+            return undef if !$self->_wait($self->_wants_write(0), $until);
         } elsif ($! != EINTR) {
             $self->{eof} = 1;
             $self->{reset} = 1;

@@ -11,7 +11,8 @@ use Socket qw(:all);
 use Time::HiRes qw(time);
 use RPD::Conn;
 
-# listen(address => "127.0.0.1:PORT" or "unix:/path", backlog => N)
+# listen(address => "127.0.0.1:PORT" or "unix:/path", backlog => N, tls => { what RPD::TLS::context() takes })
+# With TLS, connections are handed out after their handshake; one that failed has its ->error.
 sub listen {
     my ($class, %opt) = @_;
     my $address = $opt{address} or croak 'listen: no address';
@@ -27,7 +28,12 @@ sub listen {
         ) or croak "listen $address: $@";
     }
     CORE::listen($sock, $opt{backlog}) if defined $opt{backlog};  # IO::Socket::IP makes 5 of 0
-    return bless { sock => $sock, address => $address, owner => $$ }, $class;
+    my $self = bless { sock => $sock, address => $address, owner => $$ }, $class;
+    if ($opt{tls}) {
+        require RPD::TLS;
+        $self->{tls} = RPD::TLS::context(server => 1, %{ $opt{tls} });
+    }
+    return $self;
 }
 
 sub address { $_[0]{address} }
@@ -48,7 +54,13 @@ sub try_accept {
     vec($bits, fileno($self->{sock}), 1) = 1;
     return undef if select($bits, undef, undef, $seconds) <= 0;
     my $sock = $self->{sock}->accept or return undef;
-    return RPD::Conn->new($sock);
+    return $self->_conn($sock);
+}
+
+sub _conn {
+    my ($self, $sock, %opt) = @_;
+    my $conn = RPD::Conn->new($sock, %opt);
+    return $self->{tls} ? RPD::TLS->start_server($conn, $self->{tls}, quiet => 1) : $conn;
 }
 
 # Accepts nobody any more: connecting is refused.
@@ -73,7 +85,7 @@ sub serve {
         my $child = fork;
         if (defined $child && $child == 0) {
             $SIG{TERM} = 'DEFAULT';
-            eval { $code->(RPD::Conn->new($sock, keep => 0), $number); };
+            eval { my $conn = $self->_conn($sock, keep => 0); $code->($conn, $number) if !$conn->{error}; };
             _exit(0);
         }
         CORE::close($sock);

@@ -3,10 +3,11 @@ package RPD::Real;
 use strict;
 use warnings;
 use Exporter qw(import);
+use JSON::PP ();
 use RPD::Conn;
 use RPD::Util qw(wait_for tempdir slurp spew free_port have spawn);
 
-our @EXPORT = qw(nginx_origin node_origin python_origin ws_connect ws_echo wrk);
+our @EXPORT = qw(nginx_origin node_origin python_origin grpc_origin tool ws_connect ws_echo wrk);
 
 my @started;
 
@@ -60,11 +61,33 @@ sub python_origin {
     my $port = free_port();
     my $dir = tempdir();
     mkdir "$dir/www";
-    my $python = -x '/usr/bin/python3' ? '/usr/bin/python3' : have('python3');
-    my $pid = spawn("$dir/out", $python, "$ENV{RPD_SRCDIR}/t/tool/app.py", $port, $version || '1.1', "$dir/www");
+    my $pid = spawn("$dir/out", python(), "$ENV{RPD_SRCDIR}/t/tool/app.py", $port, $version || '1.1', "$dir/www");
     push @started, $pid;
     _wait_port($port, $pid, "$dir/out");
     return { address => "127.0.0.1:$port", port => $port, www => "$dir/www", pid => $pid };
+}
+
+# The gRPC application of t/tool/grpc_app.py; undef without python3-grpcio.
+sub grpc_origin {
+    my (%opt) = @_;
+    my $port = free_port();
+    my $log = tempdir() . '/out';
+    return undef if system(python(), '-c', 'import sys; sys.stderr.close(); import grpc') != 0;
+    my $pid = spawn($log, python(), "$ENV{RPD_SRCDIR}/t/tool/grpc_app.py", 'server', $port, $opt{cert} ? @opt{qw(cert key)} : ());
+    push @started, $pid;
+    _wait_port($port, $pid, $log);
+    return { address => "127.0.0.1:$port", port => $port, pid => $pid };
+}
+
+# Debian's Python, which has Debian's modules, whatever else is in the path.
+sub python { return -x '/usr/bin/python3' ? '/usr/bin/python3' : have('python3') }
+
+# A tool of t/tool to its end: tool('h2_client.py', ARG...) gives its exit status and every line of JSON it has said.
+sub tool {
+    my ($name, @args) = @_;
+    my $with = $name =~ /[.]py$/ ? python() : have('node') || have('nodejs');
+    my ($status, $out, $err) = RPD::Util::run_program('timeout', '100', $with, "$ENV{RPD_SRCDIR}/t/tool/$name", @args);
+    return ($status, [map { eval { JSON::PP->new->utf8->decode($_) } || { text => $_ } } split /\n/, $out], $err);
 }
 
 # A WebSocket connection after its handshake: ws_connect(PORT, path => ..., host => ...).
