@@ -2,6 +2,7 @@
 #include "shm/metrics.h"
 
 #include "base/err.h"
+#include "shm/cert.h"
 #include "shm/counter.h"
 #include "shm/server.h"
 #include "shm/slot.h"
@@ -323,6 +324,43 @@ static void write_servers(struct writer *w)
     }
 }
 
+static void write_certificate(struct writer *w, const char *name,
+                              int64_t (*value)(const struct cert_state *))
+{
+    const uint32_t n = cert_count(w->s);
+
+    for (uint32_t id = 0; id < n; id++) {
+        struct label l = {"certificate", SLICE_NONE};
+        struct cert_state st;
+        char text[24];
+
+        /* A row that no worker wrote yet says nothing. */
+        if (!cert_get(w->s, id, &l.value, &st) || st.changed_ms == 0 || value(&st) < 0)
+            continue;
+        snprintf(text, sizeof(text), "%" PRId64, value(&st));
+        sample(w, name, &l, 1, text);
+    }
+}
+
+static int64_t cert_end(const struct cert_state *st)
+{
+    return st->not_after_s == 0 ? -1 : st->not_after_s;
+}
+
+static int64_t cert_failed(const struct cert_state *st)
+{
+    return st->failed;
+}
+
+static void write_certificates(struct writer *w)
+{
+    head(w, "rpd_certificate_not_after_seconds", "gauge",
+         "Unix time at which the first certificate of the section expires");
+    write_certificate(w, "rpd_certificate_not_after_seconds", cert_end);
+    head(w, "rpd_certificate_failed", "gauge", "Files of the section that could not be used");
+    write_certificate(w, "rpd_certificate_failed", cert_failed);
+}
+
 static int write_all(struct writer *w)
 {
     buf_init(&w->line, 0);
@@ -330,6 +368,7 @@ static int write_all(struct writer *w)
     write_slots(w);
     write_series(w);
     write_servers(w);
+    write_certificates(w);
     buf_fini(&w->line);
     return w->out->failed ? -ERR_NOMEM : 0;
 }

@@ -62,6 +62,9 @@ static void check_bounds(struct fsck *f)
         finding(f, "series count %" PRIu32 " is out of range", atomic_load(&h->series_count));
     if (atomic_load(&h->name_count) > f->s->nnames)
         finding(f, "name count %" PRIu32 " is beyond the table", atomic_load(&h->name_count));
+    if (atomic_load(&h->cert_bound) > f->s->ncerts)
+        finding(f, "certificate bound %" PRIu32 " is beyond the table",
+                atomic_load(&h->cert_bound));
 }
 
 /* A FREE slot owns nothing: its gauges are zero. */
@@ -91,6 +94,8 @@ static void check_free_slot(struct fsck *f, uint32_t slot, uint64_t id)
             slot_word(f, slot) == id)
             finding(f, "slot %" PRIu32 ": free, but wants a place at server %" PRIu32, slot, i);
     }
+    if (atomic_load(&layout_slot(f->s, slot)->session_place) != 0 && slot_word(f, slot) == id)
+        finding(f, "slot %" PRIu32 ": free, but is said to write a session", slot);
 }
 
 static void check_slots(struct fsck *f)
@@ -117,18 +122,24 @@ static void check_slots(struct fsck *f)
     }
 }
 
-/* An owner is somebody, or dead and not swept yet. */
-static void check_owner(struct fsck *f, const _Atomic uint32_t *word, const char *what, uint32_t id)
+/* An owner is nobody, or somebody, or dead and not swept yet. */
+static bool owner_known(const struct fsck *f, uint32_t oid)
 {
-    const uint32_t oid = atomic_load(word);
     const uint32_t slot = oid & 0xff;
     uint64_t w;
 
     if (oid == 0)
-        return;
+        return true;
     w = slot < f->s->nslots ? slot_word(f, slot) : 0;
-    if ((slot >= f->s->nslots || slot_word_state(w) == SLOT_FREE || slot_word_inc(w) != oid >> 8) &&
-        atomic_load(word) == oid)
+    return slot < f->s->nslots && slot_word_state(w) != SLOT_FREE && slot_word_inc(w) == oid >> 8;
+}
+
+static void check_owner(struct fsck *f, const _Atomic uint32_t *word, const char *what, uint32_t id)
+{
+    const uint32_t oid = atomic_load(word);
+    const uint32_t slot = oid & 0xff;
+
+    if (!owner_known(f, oid) && atomic_load(word) == oid)
         finding(f, "%s %" PRIu32 ": owner %" PRIu32 "/%" PRIu32 " does not live", what, id, slot,
                 oid >> 8);
 }
@@ -226,6 +237,74 @@ static void check_names(struct fsck *f)
     check_doubles(f, AREA_NAME_HASH, n, "names");
 }
 
+static void check_ticket(struct fsck *f)
+{
+    const struct ticket_rec *t = layout_at(f->s, AREA_TICKET, 0);
+    const struct hash_key secret = layout_secret(f->s);
+    struct ticket_ring ring;
+    uint32_t seq = 0;
+
+    if (secret.k0 == 0 && secret.k1 == 0)
+        finding(f, "the secret of hashes is gone");
+    if (atomic_load(&t->seq) != 0 && !ticket_get(f->s, &seq, &ring) &&
+        !ticket_get(f->s, &seq, &ring))
+        finding(f, "ticket ring %" PRIu32 " has a wrong checksum", atomic_load(&t->seq));
+    explicit_bzero(&ring, sizeof(ring));
+}
+
+static void check_certs(struct fsck *f)
+{
+    const uint32_t n = cert_count(f->s);
+
+    for (uint32_t i = 0; i < n; i++) {
+        const struct cert_rec *r = layout_at(f->s, AREA_CERT, (size_t)i * sizeof(struct cert_rec));
+
+        if (atomic_load(&layout_words(f->s, AREA_CERT_KEY)[i]) == 0)
+            continue;
+        check_name(f, r->name, atomic_load(&r->name_len), CERT_NAME_MAX, "certificate", i);
+        check_owner(f, &r->writer, "writer of certificate", i);
+        if ((uint32_t)atomic_load(&r->state) > 1)
+            finding(f, "certificate %" PRIu32 ": state %" PRIu32 " does not exist", i,
+                    (uint32_t)atomic_load(&r->state));
+    }
+    check_doubles(f, AREA_CERT_KEY, n, "certificates");
+}
+
+/* A place that somebody owns is noted in his slot, or the reaper would not find it; what one may
+ * read is whole. */
+static void check_session(struct fsck *f, uint32_t place)
+{
+    const struct session_head *h =
+        layout_at(f->s, AREA_SESSION_HEAD, (size_t)place * sizeof(struct session_head));
+    const struct session_body *b =
+        layout_at(f->s, AREA_SESSION_BODY, (size_t)place * sizeof(struct session_body));
+    const uint64_t state = atomic_load(&h->state);
+    const uint32_t owner = session_owner(state);
+    uint64_t tag, size, w[SESSION_WORDS];
+    bool known, whole;
+
+    if (owner != 0) {
+        known = owner_known(f, owner);
+        whole = known && atomic_load(&layout_slot(f->s, owner & 0xff)->session_place) == place + 1;
+        if (!whole && atomic_load(&h->state) == state)
+            finding(f, "session %" PRIu32 ": owner %" PRIu32 "/%" PRIu32 " does not %s", place,
+                    owner & 0xff, owner >> 8, known ? "know of it" : "live");
+        return;
+    }
+    tag = atomic_load(&h->tag);
+    if (tag == 0)
+        return;
+    size = atomic_load(&h->size);
+    for (size_t i = 0; i < SESSION_WORDS; i++)
+        w[i] = atomic_load_explicit(&b->w[i], memory_order_acquire);
+    whole = (size & 0xffff) > 0 && (size & 0xffff) <= SESSION_MAX && (size >> 16 & 0xffff) > 0 &&
+            (size >> 16 & 0xffff) <= SESSION_ID_MAX &&
+            session_sum(tag, (uint32_t)size, w) == size >> 32;
+    if (!whole && atomic_load(&h->state) == state)
+        finding(f, "session %" PRIu32 ": wrong size or checksum", place);
+    explicit_bzero(w, sizeof(w));
+}
+
 int segment_fsck(const struct segment *s, struct buf *out)
 {
     struct fsck f = {s, out, 0};
@@ -236,6 +315,10 @@ int segment_fsck(const struct segment *s, struct buf *out)
     check_servers(&f);
     check_series(&f);
     check_names(&f);
+    check_ticket(&f);
+    check_certs(&f);
+    for (uint32_t i = 0; i < s->nsessions; i++)
+        check_session(&f, i);
     if (f.n > FINDINGS_PRINTED)
         buf_printf(out, "and %d more\n", f.n - FINDINGS_PRINTED);
     return f.n;

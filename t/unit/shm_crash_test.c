@@ -17,9 +17,16 @@
 static struct segment *s;   /* the live one */
 static struct segment copy; /* handle of the image */
 static unsigned char *image, *last, *again;
-static uint32_t mine, other, dead, server, spare_server, name;
+static uint32_t mine, other, dead, server, spare_server, name, cert, half_place;
 static const struct server_policy pol = {.max_fails = 1, .window_ms = 1000, .eject_ms = 1000};
 static struct resolve_answer old_answer = {.n = 1}, new_answer = {.n = 3};
+static struct ticket_ring rings[2];
+static const struct cert_state certs[2] = {
+    {.names = 1, .not_after_s = 1, .first_name = "old", .error = "old", .changed_ms = 1},
+    {.names = 2, .not_after_s = 2, .first_name = "new", .error = "new", .changed_ms = 2}};
+static const uint8_t id_kept[4] = "kept", id_written[4] = "writ", id_new[4] = "newc";
+static uint8_t sessions[2][200]; /* of id_written: the old one and the new one; id_kept has [0] */
+#define CLIENT 0x1234567800000077ull /* its abuse key */
 
 static int clean(const char *op, const char *when, unsigned long step)
 {
@@ -32,6 +39,68 @@ static int clean(const char *op, const char *when, unsigned long step)
     return n;
 }
 
+static bool ring_is(const struct ticket_ring *r, int which)
+{
+    return r->n == rings[which].n && memcmp(r->key, rings[which].key, sizeof(r->key)) == 0;
+}
+
+/* What TLS shares: the old or the new, never a mixture; what nobody touches stays. */
+static int judge_tls(const char *op, unsigned long step)
+{
+    struct ticket_ring r = {0};
+    struct cert_state st;
+    struct slice n;
+    uint8_t out[SESSION_MAX];
+    uint32_t seq = 0, i;
+    const uint32_t points = abuse_points(&copy, CLIENT, 0);
+    ssize_t len;
+    int bad = 0;
+
+    bad += !ticket_get(&copy, &seq, &r) || (!ring_is(&r, 0) && !ring_is(&r, 1));
+    bad += !cert_get(&copy, cert, &n, &st) || !slice_eq(n, SLICE("main")) || st.names < 1 ||
+           st.names > 2 || strcmp(st.error, certs[st.names - 1].error) != 0 ||
+           strcmp(st.first_name, certs[st.names - 1].first_name) != 0 ||
+           st.not_after_s != certs[st.names - 1].not_after_s;
+    bad += points != 10 && points != 15;
+    len = session_get(&copy, id_kept, 4, 0, out, sizeof(out));
+    bad += len != 100 || memcmp(out, sessions[0], 100) != 0;
+    len = session_get(&copy, id_written, 4, 0, out, sizeof(out));
+    i = len == 200;
+    bad +=
+        len != -ERR_NOENT && ((len != 100 && len != 200) || memcmp(out, sessions[i], (size_t)len));
+    len = session_get(&copy, id_new, 4, 0, out, sizeof(out));
+    bad += len != -ERR_NOENT && (len != 200 || memcmp(out, sessions[1], 200) != 0);
+    if (bad > 0)
+        printf("# %s, step %lu: torn or lost: ring %u, certificate %u, points %u, session %zd\n",
+               op, step, r.n, st.names, points, len);
+    return bad;
+}
+
+/* And life goes on, for a worker in another slot. */
+static int go_on_tls(slot_oid me)
+{
+    uint8_t out[SESSION_MAX];
+    struct ticket_ring r;
+    uint32_t seq = 0, id;
+    int bad = 0;
+
+    ticket_put(&copy, &rings[1]);
+    bad += !ticket_get(&copy, &seq, &r) || !ring_is(&r, 1);
+    bad += cert_put(&copy, me, cert, &certs[1]) != 0 ||
+           cert_register(&copy, SLICE("main"), 4, &id) != 0 || id != cert;
+    for (int i = 0; i < 2; i++) {
+        const uint8_t *session = i ? id_new : id_written;
+
+        bad += session_put(&copy, me, session, 4, sessions[1], 200, 9) != 0 ||
+               session_get(&copy, session, 4, 0, out, sizeof(out)) != 200 ||
+               memcmp(out, sessions[1], 200) != 0;
+        session_remove(&copy, me, session, 4);
+        bad += session_get(&copy, session, 4, 0, out, sizeof(out)) != -ERR_NOENT;
+    }
+    bad += abuse_add(&copy, CLIENT, 1, 0) < 11;
+    return bad;
+}
+
 /* One crash image: consistent as it is, and after the reaper; what others hold is untouched; the
  * reaper twice is the reaper once. */
 static int judge(const char *op, unsigned long step)
@@ -39,14 +108,14 @@ static int judge(const char *op, unsigned long step)
     struct resolve_answer a;
     struct slot_view v;
     uint32_t id;
-    int bad = clean(op, "as it is", step);
+    int bad = clean(op, "as it is", step) + judge_tls(op, step);
 
     memcpy(image, s->base, s->size);
     slot_reap(&copy, mine);
     slot_view(&copy, dead, &v);
     if (v.state == SLOT_DEAD || v.state == SLOT_REAPING)
         slot_reap(&copy, dead);
-    bad += clean(op, "after the reaper", step);
+    bad += clean(op, "after the reaper", step) + judge_tls(op, step);
     memcpy(again, image, s->size);
     slot_reap(&copy, mine);
     slot_reap(&copy, dead);
@@ -70,6 +139,7 @@ static int judge(const char *op, unsigned long step)
         server_enter(&copy, id, server, 2) < 0)
         bad++;
     (void)series_register(&copy, SLICE("later"));
+    bad += go_on_tls(slot_owner_id(&copy, id));
     bad += clean(op, "after going on", step);
     return bad;
 }
@@ -176,9 +246,71 @@ static void do_registries(void)
     gauge_add(gauge_row(s, mine), GAU_CONNS, 1);
     slot_heartbeat(s, mine, 9);
 }
+static void do_tickets(void)
+{
+    ticket_put(s, &rings[1]);
+}
+static void do_session_put(void)
+{
+    (void)session_put(s, slot_owner_id(s, mine), id_written, 4, sessions[1], 200, 9);
+    (void)session_put(s, slot_owner_id(s, mine), id_new, 4, sessions[1], 200, 9);
+}
+static void do_session_remove(void)
+{
+    session_remove(s, slot_owner_id(s, mine), id_written, 4);
+}
+static void do_cert_put(void)
+{
+    (void)cert_put(s, slot_owner_id(s, mine), cert, &certs[1]);
+}
+static void do_cert_registry(void)
+{
+    uint32_t id;
+
+    (void)cert_register(s, SLICE("another"), 3, &id);
+    cert_retire(s, 2);
+    (void)cert_register(s, SLICE("in a used place"), 3, &id);
+}
+static void do_abuse(void)
+{
+    (void)abuse_add(s, CLIENT, 5, 0);
+}
 static void do_reap(void)
 {
     slot_reap(s, dead);
+}
+
+/* The corpse left a place half written, and a row of which it is the writer. */
+static void setup_tls(void)
+{
+    const slot_oid me = slot_owner_id(s, mine), corpse = slot_owner_id(s, dead);
+    const uint8_t id_half[4] = "half";
+    struct session_head *h = layout_at(s, AREA_SESSION_HEAD, 0);
+    uint32_t id;
+
+    /* Which ids share a set is the same in each run. */
+    layout_words(s, AREA_SECRET)[0] = layout_words(s, AREA_SECRET)[1] = 5;
+    memset(sessions[0], 'o', sizeof(sessions[0]));
+    memset(sessions[1], 'n', sizeof(sessions[1]));
+    for (uint32_t i = 0; i < 2; i++) {
+        rings[i].n = 1 + i;
+        for (uint32_t k = 0; k < rings[i].n; k++)
+            memset(&rings[i].key[k], 0x40 + (int)(4 * i + k), sizeof(rings[i].key[k]));
+    }
+    ticket_put(s, &rings[0]);
+    cert_register(s, SLICE("unused"), 1, &id);
+    cert_register(s, SLICE("main"), 2, &cert);
+    cert_put(s, me, cert, &certs[0]);
+    atomic_store(&((struct cert_rec *)layout_at(s, AREA_CERT, 0))[id].writer, corpse);
+    abuse_add(s, CLIENT, 10, 0);
+    session_put(s, corpse, id_half, 4, sessions[0], 100, 9);
+    for (half_place = 0; h[half_place].tag == 0;)
+        half_place++;
+    session_put(s, slot_owner_id(s, other), id_kept, 4, sessions[0], 100, 9);
+    session_put(s, me, id_written, 4, sessions[0], 100, 9);
+    atomic_fetch_or(&h[half_place].state, corpse);
+    atomic_fetch_add(&h[half_place].size, 1);
+    atomic_store(&layout_slot(s, dead)->session_place, half_place + 1);
 }
 
 static void setup(void)
@@ -224,6 +356,7 @@ static void setup(void)
     (void)server_failed(s, id, &pol, 1, true);
     (void)server_usable(s, id, slot_owner_id(s, dead), 1000000, &probe);
     atomic_store(&layout_name(s, name)->writer, slot_owner_id(s, dead));
+    setup_tls();
     slot_set_state(s, dead, SLOT_DEAD);
 }
 
@@ -240,6 +373,12 @@ int main(void)
                {"circuit and overrides", do_circuit},
                {"resolve_publish", do_publish},
                {"registries and rows", do_registries},
+               {"ticket_put", do_tickets},
+               {"session_put", do_session_put},
+               {"session_remove", do_session_remove},
+               {"cert_put", do_cert_put},
+               {"cert_register, cert_retire", do_cert_registry},
+               {"abuse_add", do_abuse},
                {"slot_reap", do_reap}};
 
     clock_update();

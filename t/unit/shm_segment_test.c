@@ -193,7 +193,9 @@ static void test_slots(void)
 static void test_fsck(void)
 {
     struct segment *s = make();
-    uint32_t a, id, id2, name;
+    struct session_head *head = layout_at(s, AREA_SESSION_HEAD, 0);
+    struct cert_rec *certs = layout_at(s, AREA_CERT, 0);
+    uint32_t a, id, id2, name, cert, cert2, place = 0;
     struct resolve_answer ans = {.n = 1};
     struct buf b;
 
@@ -205,6 +207,11 @@ static void test_fsck(void)
     resolve_register(s, SLICE("a.example"), &name);
     ans.addr[0].in.sin_family = AF_INET;
     resolve_publish(s, slot_owner_id(s, a), name, &ans);
+    cert_register(s, SLICE("main"), 1, &cert);
+    cert_register(s, SLICE("other"), 1, &cert2);
+    session_put(s, slot_owner_id(s, a), (const uint8_t *)"id", 2, (const uint8_t *)"session", 7, 9);
+    while (place < s->nsessions - 1 && head[place].tag == 0)
+        place++;
     tap_is_int(fsck(s), 0, "clean to begin with");
     printf("# findings from here on are planted\n");
 #define PLANT(lvalue, value, text)                                                                 \
@@ -232,7 +239,18 @@ static void test_fsck(void)
     PLANT(layout_name(s, name)->writer, 0xff, "writer that does not exist");
     PLANT(layout_name(s, name)->name_len, 256, "resolver name");
     PLANT(layout_name(s, name)->buf[1][2], 17, "too many addresses");
+    PLANT(layout_hot(s)->cert_bound, 5, "certificates beyond the table");
+    PLANT(certs[cert].writer, 0xff, "writer of a certificate");
+    PLANT(certs[cert].state, 7, "state of a certificate");
+    PLANT(certs[cert].name_len, 200, "name of a certificate");
+    PLANT(layout_words(s, AREA_CERT_KEY)[cert2], layout_words(s, AREA_CERT_KEY)[cert],
+          "certificate twice");
+    PLANT(head[place].state, slot_owner_id(s, a), "a session's owner that does not know of it");
+    PLANT(head[place].state, 3u | 1u << 8, "a session's owner that does not live");
+    PLANT(head[place].size, 7, "a session's size");
+    PLANT(head[place].tag, 7, "a session's hash");
     slot_reap(s, 1);
+    PLANT(layout_slot(s, 1)->session_place, 1, "free slot that writes a session");
     PLANT(layout_gauge_row(s, 1)->v[GAU_CONNS], 1, "gauge of a free slot");
     PLANT(layout_server_row(s, 1, id2)->idle, 1, "server gauge of a free slot");
     PLANT(layout_server(s, id2)->want[0], 2, "want bit of a free slot");
@@ -242,6 +260,11 @@ static void test_fsck(void)
     memset(s->base, 0xff, s->size);
     tap_ok(segment_fsck(s, &b) > 10 && b.n < 65536, "a destroyed segment is survived");
     for (uint32_t i = 0; i < 300; i++) {
+        uint8_t bytes[SESSION_MAX] = {0};
+        struct ticket_ring ring;
+        struct cert_state state = {0};
+        struct slice text;
+        uint32_t seq = 0;
         struct slot_view v;
         struct server_sum sum;
         struct series_sum ss;
@@ -250,6 +273,14 @@ static void test_fsck(void)
         server_sum(s, i, &sum);
         series_sum(s, i, &ss);
         (void)resolve_read(s, i, &ans);
+        (void)cert_get(s, i, &text, &state);
+        (void)cert_put(s, i | 1u << 8, i, &state);
+        (void)cert_register(s, SLICE("x"), i, &id);
+        (void)session_put(s, i | 1u << 8, bytes, 1 + i % 32, bytes, 300, i);
+        (void)session_get(s, bytes, 1 + i % 32, i, bytes, sizeof(bytes));
+        session_remove(s, i | 1u << 8, bytes, 1 + i % 32);
+        (void)abuse_add(s, i | (uint64_t)i << 32, i, i);
+        (void)ticket_get(s, &seq, &ring);
         (void)server_name(s, i);
         (void)series_name(s, i);
         (void)server_leave(s, i, i);
