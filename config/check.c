@@ -7,8 +7,7 @@
 #include <inttypes.h>
 #include <pwd.h>
 
-/* Position of a key as the section gives it, or of the section. */
-static struct conf_pos key_pos(const struct conf_origin *o, const char *key,
+struct conf_pos conf_check_pos(const struct conf_origin *o, const char *key,
                                struct conf_pos section)
 {
     for (; o; o = o->next)
@@ -153,10 +152,11 @@ static void check_conn(struct conf_load *x, const struct conf_conn_keys *k,
                        const struct conf_origin *o, struct conf_pos pos)
 {
     if (k->max_request_line > k->max_head)
-        conf_load_error(x, key_pos(o, "max_request_line", key_pos(o, "max_head", pos)),
+        conf_load_error(x,
+                        conf_check_pos(o, "max_request_line", conf_check_pos(o, "max_head", pos)),
                         "max_request_line is larger than max_head");
     if (k->max_field > k->max_head)
-        conf_load_error(x, key_pos(o, "max_field", key_pos(o, "max_head", pos)),
+        conf_load_error(x, conf_check_pos(o, "max_field", conf_check_pos(o, "max_head", pos)),
                         "max_field is larger than max_head");
 }
 
@@ -233,10 +233,10 @@ static void check_global(struct conf_load *x)
     const struct conf_origin *o = x->c->global_origin;
     struct conf_pos pos = {x->file[0].path, 0, 0};
     if (g->control_socket.n > 107)
-        conf_load_error(x, key_pos(o, "control_socket", pos),
+        conf_load_error(x, conf_check_pos(o, "control_socket", pos),
                         "control_socket is too long for a unix socket (107 bytes)");
     if (g->user.n > 0 && !number(g->user) && !getpwnam(g->user.p))
-        conf_load_warn(x, key_pos(o, "user", pos),
+        conf_load_warn(x, conf_check_pos(o, "user", pos),
                        "there is no user \"" SLICE_FMT "\" on this machine", SLICE_ARG(g->user));
     const struct {
         const char *key;
@@ -246,7 +246,7 @@ static void check_global(struct conf_load *x)
                   {"control_operators", g->control_operators}};
     for (size_t i = 0; i < sizeof groups / sizeof groups[0]; i++)
         if (groups[i].name.n > 0 && !number(groups[i].name) && !getgrnam(groups[i].name.p))
-            conf_load_warn(x, key_pos(o, groups[i].key, pos),
+            conf_load_warn(x, conf_check_pos(o, groups[i].key, pos),
                            "there is no group \"" SLICE_FMT "\" on this machine",
                            SLICE_ARG(groups[i].name));
     const struct {
@@ -254,10 +254,11 @@ static void check_global(struct conf_load *x)
         struct slice path;
     } paths[] = {{"pid_file", g->pid_file},
                  {"control_socket", g->control_socket},
-                 {"error_log", g->error_log}};
+                 {"error_log", g->error_log},
+                 {"tls_key_log", g->tls_key_log}};
     for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++)
         if (slice_chr(paths[i].path, '/') >= 0 && paths[i].path.p[0] != '/')
-            conf_load_warn(x, key_pos(o, paths[i].key, pos),
+            conf_load_warn(x, conf_check_pos(o, paths[i].key, pos),
                            "%s is relative to the directory that rpd is started in", paths[i].key);
 }
 
@@ -272,6 +273,7 @@ int conf_check(struct conf_load *x)
     if (k < 0)
         return k;
     check_global(x);
+    conf_check_tls(x);
     size_t before = x->d->errors;
     check_conn(x, &c->defaults_conn, c->defaults_origin, (struct conf_pos){x->file[0].path, 0, 0});
     for (size_t i = 0; i < c->nlisten && x->d->errors == before; i++)

@@ -226,6 +226,9 @@ static const char *text_problem(const struct conf_key *k, struct slice s)
     if (strcmp(k->name, "host_header") == 0 &&
         strspn(s.p, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:[]-") != s.n)
         return "client, server or a host name";
+    if (strcmp(k->name, "tls_name") == 0 && addr_parse_ip(s, &(union addr){0}) < 0 &&
+        conf_kind_dns_problem(s))
+        return "a host name";
     return NULL;
 }
 
@@ -251,10 +254,15 @@ static void put_str(const void *v, size_t i, struct buf *out)
     conf_words_put(out, *(const struct slice *)v);
 }
 
-/* A path; relative ones begin where the file is that names it, as those of include do. */
+/* A path, or off for none; relative ones begin where the file is that names it, as those of include
+ * do. */
 static bool parse_file(struct conf_load *x, const struct conf_entry *e, void *dst)
 {
     const struct conf_word *w = conf_kind_one(x, e);
+    if (w && conf_kind_is_off(e)) {
+        memset(dst, 0, sizeof(struct slice));
+        return true;
+    }
     return w && conf_kind_path(x, e, w, w->text, dst);
 }
 

@@ -14,7 +14,8 @@
 #define CONF_C_STR                                                                                 \
     struct slice /* one word or quoted text; {NULL, 0} unset; NUL-terminated when set */
 #define CONF_C_FILE                                                                                \
-    struct slice /* like STR: a path, joined with the directory of its configuration file */
+    struct slice /* like STR: a path or off, joined with the directory of its configuration file   \
+                  */
 #define CONF_C_BOOL         bool     /* on, off */
 #define CONF_C_COUNT        uint64_t /* decimal digits */
 #define CONF_C_SIZE         uint64_t /* bytes: 512, 8k, 16m, 1g */

@@ -11,7 +11,7 @@ libconfig_a_SOURCES = \
 	config/kinds_ref.c config/kinds_site.c config/kinds_server.c config/kinds_tls.c \
 	config/build.c \
 	config/order.c \
-	config/check.c \
+	config/check.c config/check_tls.c \
 	config/quick.c \
 	config/load.c \
 	config/dump.c \

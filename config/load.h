@@ -109,6 +109,12 @@ int conf_build(struct conf_load *x);
 /* Checks across sections (check.c). 0 or -ERR_NOMEM. */
 int conf_check(struct conf_load *x);
 
+/* Those of TLS and HTTP/2 (check_tls.c). */
+void conf_check_tls(struct conf_load *x);
+/* Position of a key as the section gives it, or of the section. */
+struct conf_pos conf_check_pos(const struct conf_origin *o, const char *key,
+                               struct conf_pos section);
+
 /* One route of a host while routes are put in order (order.c). */
 struct conf_rank {
     struct conf_route *route;

@@ -15,6 +15,10 @@
 #define ANSWER_BYTES (256u << 10) /* a read that a slow client left; 64 KiB once it is known */
 #define POOLED_BYTES 512u         /* an idle connection to a server */
 #define QUEUED_BYTES 256u         /* a request in a queue, beside its stream */
+#define TLS_BYTES    14848u       /* an idle TLS connection: OpenSSL's state, without buffers */
+#define RECORD_BYTES 34816u       /* a TLS record each way, while something is under way */
+#define H2_BYTES     26624u       /* an HTTP/2 session: nghttp2's state and its HPACK tables */
+#define CERT_BYTES   7168u        /* a certificate with its chain, and its key */
 #define WORKER_BYTES (6ull << 20) /* process, tables, caches of free blocks */
 
 static void row(struct buf *out, const char *what, uint64_t n, uint64_t each, uint64_t sum)
@@ -53,41 +57,104 @@ static uint64_t connections(const struct config *c)
     return mul(fds, c->workers) / 2;
 }
 
-uint64_t config_memory_bound(const struct config *c, struct buf *out)
+/* What the configuration lets come together. */
+struct most {
+    uint64_t conns, requests; /* of clients, and what they may ask at a time */
+    uint64_t head, answer, window;
+    uint64_t active, queued, pooled;
+    uint64_t tls_conns, h2_conns;     /* of clients */
+    uint64_t tls_servers, h2_servers; /* connections to them */
+    uint64_t certificates;
+};
+
+static void most_of_listeners(const struct config *c, struct most *m)
 {
-    uint64_t head = c->defaults_conn.max_head, answer = 32u << 10, active = 0, queued = 0,
-             pooled = 0, total = 0;
-    uint64_t conns = connections(c);
-    for (size_t i = 0; i < c->nlisten; i++)
-        if (c->listen[i]->conn.max_head > head)
-            head = c->listen[i]->conn.max_head;
+    uint64_t streams = 1;
+    m->head = c->defaults_conn.max_head;
+    for (size_t i = 0; i < c->nlisten; i++) {
+        const struct conf_listen *l = c->listen[i];
+        if (l->conn.max_head > m->head)
+            m->head = l->conn.max_head;
+        if (l->k.tls)
+            m->tls_conns = m->conns;
+        if (!(l->k.protocols & CONF_PROTO_H2))
+            continue;
+        m->h2_conns = m->conns;
+        if (l->conn.h2_streams > streams)
+            streams = l->conn.h2_streams;
+        if (l->conn.h2_window > m->window)
+            m->window = l->conn.h2_window;
+    }
+    m->requests = mul(m->conns, streams); /* an HTTP/1 connection has one request at a time */
+    for (size_t i = 0; i < c->ncertificate; i++) {
+        const struct conf_certificate_keys *k = &c->certificate[i]->k;
+        m->certificates = add(m->certificates, k->directory.n ? k->max_loaded : k->pair.n);
+    }
+    m->certificates = mul(m->certificates, c->workers);
+}
+
+static void most_of_upstreams(const struct config *c, struct most *m)
+{
+    m->answer = 32u << 10;
     for (size_t i = 0; i < c->nupstream; i++) {
         const struct conf_upstream *u = c->upstream[i];
-        if (u->k.max_head > answer)
-            answer = u->k.max_head;
-        queued = add(queued, u->k.queue);
+        if (u->k.max_head > m->answer)
+            m->answer = u->k.max_head;
+        m->queued = add(m->queued, u->k.queue);
         for (size_t n = 0; n < u->k.server.n; n++) {
-            active = add(active, u->k.server.v[n].max_conns ? u->k.server.v[n].max_conns : conns);
-            pooled = add(pooled, u->k.keepalive);
+            const struct conf_server *s = &u->k.server.v[n];
+            uint64_t busy = s->max_conns ? s->max_conns : m->requests;
+            uint64_t links = add(busy < m->requests ? busy : m->requests, u->k.keepalive);
+            m->active = add(m->active, busy);
+            m->pooled = add(m->pooled, u->k.keepalive);
+            if (s->tls)
+                m->tls_servers = add(m->tls_servers, links);
+            if (u->k.protocol == CONF_UPROTO_H2 || u->k.protocol == CONF_UPROTO_H2C ||
+                (u->k.protocol == CONF_UPROTO_AUTO && s->tls))
+                m->h2_servers = add(m->h2_servers, links);
         }
     }
-    active = add(active, queued);
-    if (active > conns)
-        active = conns; /* an HTTP/1 connection has one request at a time */
-    if (queued > conns)
-        queued = conns;
-    uint64_t each = 2 * head + 2 * answer + UPLOAD_BYTES + ANSWER_BYTES + STREAM_BYTES;
+    m->active = add(m->active, m->queued);
+    if (m->active > m->requests)
+        m->active = m->requests;
+    if (m->queued > m->requests)
+        m->queued = m->requests;
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+uint64_t config_memory_bound(const struct config *c, struct buf *out)
+{
+    struct most m = {.conns = connections(c)};
+    uint64_t total = 0;
+    most_of_listeners(c, &m);
+    most_of_upstreams(c, &m);
+    uint64_t each = 2 * m.head + 2 * m.answer + UPLOAD_BYTES + ANSWER_BYTES + STREAM_BYTES;
     const struct {
         const char *what;
         uint64_t n, each;
-    } rows[] = {{"client connections", conns, IDLE_BYTES},
-                {"requests in flight", active, each},
-                {"requests waiting for a server", queued, QUEUED_BYTES},
-                {"idle connections to servers", pooled, POOLED_BYTES},
-                {"workers", c->workers, WORKER_BYTES},
-                {"configuration", 1, c->arena.total}};
+    } rows[] = {
+        {"client connections", m.conns, IDLE_BYTES},
+        {"TLS connections of clients", m.tls_conns, TLS_BYTES},
+        {"HTTP/2 connections of clients", m.h2_conns, H2_BYTES},
+        {"requests in flight", m.active, each},
+        {"TLS connections that are busy", least(m.tls_conns, m.active), RECORD_BYTES},
+        {"request bodies of HTTP/2 connections", least(m.h2_conns, m.active), m.window},
+        {"requests waiting for a server", m.queued, QUEUED_BYTES},
+        {"idle connections to servers", m.pooled, POOLED_BYTES},
+        {"TLS connections to servers", m.tls_servers, TLS_BYTES + RECORD_BYTES},
+        {"HTTP/2 connections to servers", m.h2_servers, H2_BYTES},
+        {"certificates", m.certificates, CERT_BYTES},
+        {"workers", c->workers, WORKER_BYTES},
+        {"configuration", 1, c->arena.total},
+    };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         uint64_t sum = mul(rows[i].n, rows[i].each);
+        if (rows[i].n == 0)
+            continue;
         row(out, rows[i].what, rows[i].n, rows[i].each, sum);
         total = add(total, sum);
     }

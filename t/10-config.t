@@ -3,6 +3,7 @@
 use strict;
 use warnings;
 use RPD::Test;
+use RPD::Cert;
 
 my $rpd = RPD::Util::program('rpd');
 my $rpctl = RPD::Util::program('rpctl');
@@ -92,13 +93,26 @@ subtest 'include, environment, continuation, +=' => sub {
 
 subtest 'the example with three sites, cut to the keys that exist' => sub {
     my $text = slurp("$ENV{RPD_SRCDIR}/t/etc/three-sites.conf");
-    my ($p80, $p8443) = map { free_port() } 1, 2;
-    s/0\.0\.0\.0:80\b/127.0.0.1:$p80/, s/\[::\]:80\b/[::1]:$p80/, s/10\.0\.0\.5:8443/127.0.0.1:$p8443/ for $text;
+    my ($p80, $p443, $p8443) = map { free_port() } 1 .. 3;
+    for my $p ([80, $p80], [443, $p443]) {
+        s/0\.0\.0\.0:$p->[0]\b/127.0.0.1:$p->[1]/, s/\[::\]:$p->[0]\b/[::1]:$p->[1]/ for $text;
+    }
+    s/10\.0\.0\.5:8443/127.0.0.1:$p8443/ for $text;
+    # Certificates of the names, where the example has its own.
+    my $ca = ca('three sites');
+    my $ssl = tempdir();
+    cert_files(cert($ca, 'shop.example.com', 'www.shop.example.com', 'api.example.com', { key => $_->[0] }), "$ssl/$_->[1].pem", "$ssl/$_->[1].key")
+        for ['ec', 'ecdsa'], ['rsa', 'rsa'];
+    mkdir "$ssl/customers";
+    cert_files(cert($ca, '*.customers.example.com'), "$ssl/customers/any.pem");
+    s{/etc/ssl/corp/}{$ssl/}g, s{/etc/ssl/customers}{$ssl/customers} for $text;
+    # Sites and routes are asked without TLS here, which has tests of its own.
+    s/^https_redirect = .*/https_redirect = off/m, s/^(\[listen internal\]\n.*\n)tls = on\n/$1/m, s/^protocol = h2c\n//m for $text;
     my %o = map { my $n = $_; $n => origin()->serve_requests(sub {
         my ($r) = @_; response(200, [], "$n $r->{target} " . ($r->{fields}{host}[0] || ''))
     }) } qw(shop1 api1 legacy);
     s/10\.1\.0\.\d+:8080|shop-v2\.internal:8080/$o{shop1}->address/ge, s/10\.2\.0\.\d+:9000/$o{api1}->address/ge,
-        s/legacy\.example\.net:80/$o{legacy}->address/ge, s{/var/log/rpd}{<DIR>}g, s/^user = .*\n//m, s/^include = .*\n//m for $text;
+        s{https://legacy\.example\.net .*}{$o{legacy}->address}ge, s{/var/log/rpd}{<DIR>}g, s/^user = .*\n//m, s/^include = .*\n//m, s/^(listen = )https internal/$1http internal/m for $text;
     # Three servers of one address stand for three machines: once is enough here.
     my %seen;
     $text = join "\n", grep { %seen = () if /^\[/; !/^server = (\S+)/ || !$seen{$1}++ } split /\n/, $text;
@@ -189,6 +203,17 @@ subtest 'quick start' => sub {
     spew("$d/one.conf", 'proxy = http://' . $o->address . "\n");
     my ($status, $out, $err) = run_program($rpd, '-t', '-c', "$d/one.conf");
     is($status, 0, 'a file of one line') or diag($out, $err);
+    my $c = cert(ca('quick'), 'localhost');
+    ($status, $out, $err) = run_program($rpd, '-t', '--to', 'https://localhost:1', '--tls-from', "127.0.0.1:$port", '--cert', $c->{cert}, '--key', $c->{key});
+    is($status, 0, 'with TLS on both sides') or diag($out, $err);
+    ($status, $out, $err) = run_program($rpd, '-T', '--to', 'https://localhost', '--tls-from', ":$port", '--cert', $c->{both});
+    like($out, qr{^server = https://localhost:443$}m, 'the server') or diag($err);
+    like($out, qr{^pair = \Q$c->{both}\E$}m, 'the certificate, with its key in one file');
+    for my $bad (['--tls-from', ':1'], ['--cert', $c->{both}], ['--key', $c->{key}]) {
+        ($status, $out, $err) = run_program($rpd, '-t', '--to', 'http://localhost', @$bad);
+        is($status, 2, "$bad->[0] alone");
+        like($err, qr/--tls-from and --cert need each other/, 'is told');
+    }
 };
 
 subtest '-V and usage' => sub {

@@ -14,21 +14,32 @@ static const char every[] =
     "old_generations = 3\nstart_timeout = 31s\nwatchdog = 11s\nmax_connections = 9\n"
     "max_connections_per_client = 8\ntrusted_proxies = 10.0.0.0/8 ::1 unix\n"
     "nameservers = 1.1.1.1:53\nrlimit_nofile = 7777\n"
+    "certificate_check = 0\nticket_rotation = 1h\n"
     "[defaults]\nhead_timeout = 11s\nkeepalive_timeout = 61s\nkeepalive_requests = 999\n"
     "connection_age = 2h\nmax_request_line = 4k\nmax_field = 5k\nmax_head = 6k\nmax_fields = 99\n"
+    "handshake_timeout = 11s\nh2_streams = 99\nh2_requests = 98\nh2_window = 64k\n"
+    "h2_misbehaviour = 97\nhsts = 30d include_subdomains\nclient_cert = required\n"
+    "client_cert_headers = on\n"
     "max_body = 0\nbody_timeout = 31s\nbody_min_rate = 0\nwrite_timeout = 61s\n"
     "connect_timeout = 4s\nfirst_byte_timeout = 61s\nread_timeout = 61s\nsend_timeout = 61s\n"
     "tunnel_timeout = 2h\nupgrade = websocket foo\nretry = 1 on 502 504\n"
     "host_header = app.example\nforwarded = on\nvia = off\nrequest_id = keep\n"
     "server_header = hide\naccess_log = b\nupstream = v\n"
     "[listen l]\naddress = :80 unix:/run/l\nproxy_protocol = from 10.0.0.0/24 unix\nbacklog = 5\n"
-    "mode = 0600\nmax_head = 7k\n[listen m]\naddress = [::1]:80\nproxy_protocol = on\n"
+    "mode = 0600\nmax_head = 7k\ntls = on\nprotocols = h2\npolicy = modern\ncertificate = d\n"
+    "client_ca = '/ca b'\nclient_verify = optional\nsession_tickets = off\nsession_cache = off\n"
+    "ktls = on\nhttps_redirect = 302\n"
+    "[listen m]\naddress = [::1]:80\nproxy_protocol = on\ntls = on\ncertificate = c d\n"
+    "[certificate c]\npair = /c.pem '/c key'\npair = /both.pem\ndefault = on\nocsp = /o\n"
+    "[certificate d]\ndirectory = '/d d'\nload = eager\nmax_loaded = 5\n"
     "[upstream v]\nserver = v.example:1 weight=256 max_conns=0 resolve=90s\nserver = [::1]:2 "
     "backup\n"
-    "server = unix:/run/v down\nbalance = least_conn\nmax_conns = 5\nqueue = 6\n"
+    "server = unix:/run/v down\nserver = https://[::1] tls_name=a.example tls_ca='/y z'\n"
+    "server = https://w.example.:8443\nbalance = least_conn\nmax_conns = 5\nqueue = 6\n"
     "queue_timeout = 7s\nkeepalive = 8\nkeepalive_timeout = 9s\nmax_fails = 4\nfail_window = 11s\n"
     "eject_time = 12s\neject_max = 33.333%\nretry_budget = 1%\nslow_start = 0\nmax_head = 16k\n"
-    "[upstream w]\nserver = w.example:1\n"
+    "protocol = auto\ntls_ca = /z\ntls_name = v.example\ntls_certificate = /cc\ntls_key = /ck\n"
+    "[upstream w]\nserver = https://w.example:1\ntls_verify = off\n"
     "[log main]\nfile = /var/log/m\n"
     "[log b]\nfile = '/var/log/a b'\nformat = \"%{x} \\\"%{y}\\\" \\\\;\\n\"\nsample = 0.5%\n"
     "status = 404 5xx\nslower = 100ms\nflush = 2s\n"
@@ -57,7 +68,8 @@ static void test_round_trip(void)
         struct slice name = conf_key_name(conf_key_at(i));
         char text[64];
         (void)snprintf(text, sizeof text, "\n" SLICE_FMT " = ", SLICE_ARG(name));
-        if (!slice_eq(name, SLICE("error_page")))
+        /* One needs a file, the other gives a warning. */
+        if (!slice_eq(name, SLICE("error_page")) && !slice_eq(name, SLICE("tls_key_log")))
             tap_ok(strstr(every, text) != NULL, "the test has the key " SLICE_FMT, SLICE_ARG(name));
     }
     for (int changed = 0; changed < 2; changed++) {
@@ -153,6 +165,26 @@ static void test_diff(void)
             "host h: upstream u -> w\n", "a host's upstream");
     differs(REST "[log a]\nfile = /a\n", REST "[log a]\nfile = /b\n[listen m]\naddress = :81\n",
             "log a: file /a -> /b\n+listen m\n", "logs and listeners");
+#define TLS(more) "[listen t]\naddress = :443\ntls = on\n" more "[certificate www]\n"
+    differs(REST TLS("") "pair = /a /b\npair = /c\n",
+            REST TLS("certificate = www\n") "pair = /a\npair = /c\ndefault = on\n",
+            "certificate www: -pair /a /b\ncertificate www: +pair /a\n"
+            "certificate www: default off -> on\nlisten t: certificate off -> www\n",
+            "certificates and who uses them");
+    differs(REST TLS("") "pair = /a /b\n",
+            REST TLS(
+                "protocols = http/1.1 h2\nclient_ca = /d\n[certificate x]\npair = /x\n") "directory"
+                                                                                         " = /d\n",
+            "+certificate x\ncertificate www: pair /a /b -> off\n"
+            "certificate www: directory unset -> /d\nlisten t: client_ca unset -> /d\n",
+            "a certificate more");
+    differs(REST, LISTEN HOST "[upstream u]\nserver = https://127.0.0.1:3000\n",
+            "upstream u: -server 127.0.0.1:3000\n"
+            "upstream u: +server https://127.0.0.1:3000\n",
+            "a server with TLS");
+    differs(REST TLS("") "pair = /a\n[host i]\nnames = i\nupstream = u\nhsts = 1d\n",
+            REST TLS("") "pair = /a\n[host i]\nnames = i\nupstream = u\n",
+            "host i: hsts 1d -> unset\n", "hsts");
 }
 
 static void test_memory(void)
@@ -164,10 +196,34 @@ static void test_memory(void)
     fixture_text(&f, SLICE("[global]\nmax_connections = 1000\nworkers = 2\n" REST));
     if (f.c)
         bound = config_memory_bound(f.c, &b);
-    tap_ok(bound > (1000 * 400) && bound < (1ull << 30), "bound of 1000 connections: %llu",
+    tap_ok(bound > (1000 * 400) && bound < (3ull << 30), "bound of 1000 connections: %llu",
            (unsigned long long)bound);
     buf_chr(&b, 0);
     tap_ok(strstr(b.p, "client connections") && strstr(b.p, "at most"), "its table");
+    tap_ok(strstr(b.p, "HTTP/2") && !strstr(b.p, "TLS"), "with HTTP/2, without TLS");
+    fixture_end(&f);
+    fixture_text(&f, SLICE("[global]\nmax_connections = 1000\nworkers = 2\n" LISTEN
+                           "protocols = http/1.1\n" UPSTREAM HOST));
+    buf_clear(&b);
+    uint64_t plain = f.c ? config_memory_bound(f.c, &b) : 0;
+    buf_chr(&b, 0);
+    tap_ok(plain > 0 && plain < bound - (1ull << 30), "HTTP/1 alone needs less: %llu",
+           (unsigned long long)plain);
+    tap_ok(!strstr(b.p, "HTTP/2"), "and says nothing of HTTP/2");
+    fixture_end(&f);
+    fixture_text(&f, SLICE("[global]\nmax_connections = 1000\nworkers = 2\n" LISTEN
+                           "protocols = http/1.1\ntls = on\n[certificate c]\ndirectory = /d\n"
+                           "max_loaded = 50\n" HOST "[upstream u]\nserver = https://a\n"
+                           "protocol = h2\n"));
+    buf_clear(&b);
+    uint64_t tls = f.c ? config_memory_bound(f.c, &b) : 0;
+    buf_chr(&b, 0);
+    tap_ok(tls > plain + (1000 * 14000), "TLS needs more: %llu", (unsigned long long)tls);
+    tap_ok(strstr(b.p, "TLS connections of clients                   1000 x      14848"),
+           "clients");
+    tap_ok(strstr(b.p, "TLS connections to servers                   1064 x"), "servers");
+    tap_ok(strstr(b.p, "HTTP/2 connections to servers                1064 x"), "of HTTP/2");
+    tap_ok(strstr(b.p, "certificates                                  100 x"), "certificates");
     fixture_end(&f);
     fixture_text(&f, SLICE("[global]\nmax_connections = 100000000\nworkers = 2\n[defaults]\n"
                            "max_head = 256k\n" LISTEN HOST

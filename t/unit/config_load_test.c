@@ -14,9 +14,8 @@ static void test_sections(void)
          "t.conf:8:1: error: unknown section [hots]; did you mean [host]?\n    [hots x]\n    ^\n",
          "unknown section");
     says(REST "[cache main]\nsize = 1g\n",
-         "t.conf:8:1: error: unknown section [cache]; there are global, defaults, listen, host, "
-         "route, "
-         "upstream and log\n    [cache main]\n    ^\n",
+         "t.conf:8:1: error: unknown section [cache]; there are global, defaults, listen, "
+         "certificate, host, route, upstream and log\n    [cache main]\n    ^\n",
          "section of a later version");
     says(REST "[global x]\n", "t.conf:8:1: error: [global] has no name\n    [global x]\n    ^\n",
          "name of [global]");
@@ -439,10 +438,9 @@ static void test_quick(void)
     fixture_end(&f);
     static const struct {
         const char *to, *want;
-    } quick[] = {{"http://[::1]", "[::1]:80"},
-                 {"http://app", "app:80"},
-                 {"app:81", "app:81"},
-                 {"unix:/run/app.sock", "unix:/run/app.sock"}};
+    } quick[] = {{"http://[::1]", "[::1]:80"}, {"http://app", "app:80"},
+                 {"https://app", "app:443"},   {"https://[::1]:444/", "[::1]:444"},
+                 {"app:81", "app:81"},         {"unix:/run/app.sock", "unix:/run/app.sock"}};
     for (size_t i = 0; i < sizeof quick / sizeof quick[0]; i++) {
         buf_clear(&b);
         tap_is_int(config_quick(
@@ -497,6 +495,202 @@ static void test_quick(void)
          "another key");
 }
 
+static void test_quick_tls(void)
+{
+    struct fixture f;
+    struct buf b;
+    buf_init(&b, 0);
+    struct conf_quick q = {
+        .to = SLICE("https://app"), .tls_from = SLICE("127.0.0.1:443"), .cert = SLICE("a b.pem")};
+    tap_is_int(config_quick(&q, &b), 0, "a TLS listener alone");
+    fixture_text(&f, buf_slice(&b));
+    if (tap_ok(f.c && f.c->nlisten == 1 && f.c->ncertificate == 1, "loads")) {
+        const struct conf_pair *p = f.c->certificate[0]->k.pair.v;
+        tap_ok(f.c->listen[0]->k.tls && f.c->certificate[0]->k.default_, "TLS, default");
+        tap_is_str(p->cert, "a b.pem", "certificate");
+        tap_is_str(p->key, "a b.pem", "its key in the same file");
+        tap_ok(f.c->upstream[0]->k.server.v[0].tls, "TLS to the server");
+    }
+    fixture_end(&f);
+    buf_clear(&b);
+    q.from = SLICE(":80");
+    q.key = SLICE("b.pem");
+    tap_is_int(config_quick(&q, &b), 0, "both listeners");
+    fixture_text(&f, buf_slice(&b));
+    if (tap_ok(f.c && f.c->nlisten == 2 && f.c->ncertificate == 1, "load")) {
+        tap_ok(!f.c->listen[0]->k.tls && f.c->listen[1]->k.tls, "plain, then TLS");
+        tap_is_str(f.c->certificate[0]->k.pair.v[0].key, "b.pem", "key");
+    }
+    fixture_end(&f);
+    struct conf_quick bad[] = {q, q};
+    bad[0].cert = SLICE("");
+    bad[1].tls_from = SLICE("");
+    for (int i = 0; i < 2; i++) {
+        buf_clear(&b);
+        tap_is_int(config_quick(&bad[i], &b), -ERR_INVAL, "one without the other");
+        tap_is_str(b.n ? buf_slice(&b) : SLICE(""),
+                   "--tls-from and --cert need each other, and --key needs both", "says so");
+    }
+    buf_fini(&b);
+}
+
+#define CERT "[certificate c]\npair = /c.pem /c.key\n"
+#define TLS  "[listen t]\naddress = :443\ntls = on\n"
+
+/* Lines 1 to 7 are REST, 8 to 10 the listener, 11 and 12 the certificate. */
+static void test_tls_checks(void)
+{
+    says(REST TLS CERT, "", "TLS");
+    says(REST TLS,
+         "t.conf:10:1: error: [listen t] has tls, but there is no [certificate NAME]\n"
+         "    tls = on\n    ^\n",
+         "without a certificate");
+    says(REST CERT,
+         "t.conf:8:1: warning: no listener with tls uses [certificate c]\n"
+         "    [certificate c]\n    ^\n",
+         "a certificate without TLS");
+    says(REST TLS "[certificate c]\ndefault = on\n",
+         "t.conf:11:1: error: [certificate c] needs \"pair = CERT KEY\" or \"directory = PATH\"\n"
+         "    [certificate c]\n    ^\n",
+         "an empty certificate");
+    says(REST TLS CERT "directory = /d\n",
+         "t.conf:13:1: error: [certificate c] has both pair and directory; make two sections\n"
+         "    directory = /d\n    ^\n",
+         "pair and directory");
+    says(REST TLS "[certificate c]\ndirectory = /d\nocsp = /o\n",
+         "t.conf:13:1: error: ocsp needs a pair\n    ocsp = /o\n    ^\n", "ocsp");
+    says(REST TLS CERT "load = eager\nmax_loaded = 5\n",
+         "t.conf:13:1: warning: load has an effect on a directory only\n    load = eager\n    ^\n"
+         "t.conf:14:1: warning: max_loaded has an effect on a directory only\n"
+         "    max_loaded = 5\n    ^\n",
+         "keys of a directory");
+    says(REST TLS CERT "default = on\n[certificate d]\npair = /d\ndefault = on\n",
+         "t.conf:16:1: error: [certificate d] and [certificate c] (t.conf:11) are both the default "
+         "of [listen t]\n    default = on\n    ^\n",
+         "two defaults");
+    says(REST TLS "certificate = c\n[listen v]\naddress = :444\ntls = on\ncertificate = d\n" CERT
+                  "default = on\n[certificate d]\npair = /d\ndefault = on\n",
+         "", "two defaults of two listeners");
+    says(REST TLS "certificate = d\n" CERT,
+         "t.conf:11:15: error: there is no [certificate d]\n"
+         "    certificate = d\n                  ^\n",
+         "reference");
+    says(REST TLS "client_verify = optional\n" CERT,
+         "t.conf:11:1: error: client_verify needs \"client_ca = FILE\" beside it\n"
+         "    client_verify = optional\n    ^\n",
+         "client_verify");
+    says(LISTEN "policy = modern\nclient_ca = /x\nktls = on\nsession_cache = off\n" UPSTREAM HOST,
+         "t.conf:3:1: error: policy has no meaning in [listen l] without \"tls = on\"\n"
+         "    policy = modern\n    ^\n"
+         "t.conf:4:1: error: client_ca has no meaning in [listen l] without \"tls = on\"\n"
+         "    client_ca = /x\n    ^\n"
+         "t.conf:5:1: error: ktls has no meaning in [listen l] without \"tls = on\"\n"
+         "    ktls = on\n    ^\n"
+         "t.conf:6:1: error: session_cache has no meaning in [listen l] without \"tls = on\"\n"
+         "    session_cache = off\n    ^\n",
+         "keys of TLS on a plain listener");
+    says(LISTEN "protocols = h2\nhttps_redirect = 301\n" UPSTREAM HOST, "", "of all listeners");
+    says("[global]\ntls_key_log = /x\n" REST,
+         "t.conf:2:1: warning: tls_key_log: whoever reads /x can read all traffic; for debugging "
+         "only\n    tls_key_log = /x\n    ^\n",
+         "tls_key_log");
+}
+
+static void test_tls_host_checks(void)
+{
+    says(REST "hsts = 1d\n" TLS CERT, "", "hsts of a host with TLS");
+    says(REST "hsts = 1d\nlisten = l\n[route h/r]\npath = /r\nhsts = 2d\n" TLS CERT,
+         "t.conf:8:1: warning: hsts: no listener with tls serves [host h]; it is sent over TLS "
+         "only\n    hsts = 1d\n    ^\n"
+         "t.conf:12:1: warning: hsts: no listener with tls serves [host h]; it is sent over TLS "
+         "only\n    hsts = 2d\n    ^\n",
+         "hsts of a host without");
+    says("[defaults]\nhsts = 1d\n" REST "listen = l\n" TLS CERT, "", "hsts of [defaults]");
+    says("[defaults]\nhsts = 1d\n" REST,
+         "t.conf:2:1: warning: hsts: there is no listener with tls; it is sent over TLS only\n"
+         "    hsts = 1d\n    ^\n",
+         "hsts of [defaults] without TLS");
+    says(REST "client_cert = required\n" TLS CERT,
+         "t.conf:8:1: error: client_cert: no listener of [host h] has tls and client_ca, so nobody "
+         "can show a certificate\n    client_cert = required\n    ^\n",
+         "client_cert without client_ca");
+    says(REST "[route h/r]\npath = /r\nclient_cert = required\n",
+         "t.conf:10:1: error: client_cert: no listener of [host h] has tls and client_ca, so "
+         "nobody can show a certificate\n    client_cert = required\n    ^\n",
+         "of a route");
+    says("[defaults]\nclient_cert = required\n" REST "[route h/r]\npath = /r\n",
+         "t.conf:2:1: error: client_cert: no listener of [host h] has tls and client_ca, so nobody "
+         "can show a certificate\n    client_cert = required\n    ^\n",
+         "of [defaults], told once");
+    says(REST "client_cert = required\n" TLS "client_ca = /x\n" CERT, "", "with client_ca");
+}
+
+static void test_tls_server_checks(void)
+{
+    struct fixture f;
+    says(LISTEN HOST UPSTREAM "protocol = h2\n",
+         "t.conf:8:1: error: protocol h2 needs TLS, which server 127.0.0.1:3000 has not: write "
+         "https://, or h2c for HTTP/2 without TLS\n    protocol = h2\n    ^\n",
+         "h2 without TLS");
+    says(LISTEN HOST "[upstream u]\nserver = https://a\nprotocol = h2c\n",
+         "t.conf:8:1: error: protocol h2c is HTTP/2 without TLS, which server a:443 has: use h2\n"
+         "    protocol = h2c\n    ^\n",
+         "h2c with TLS");
+    says(LISTEN HOST "[upstream u]\nserver = https://a\nserver = b:1\nprotocol = auto\n", "",
+         "auto of both");
+    says(LISTEN HOST UPSTREAM "tls_name = a\ntls_verify = off\n",
+         "t.conf:8:1: warning: tls_name has no effect: no server of [upstream u] is https://\n"
+         "    tls_name = a\n    ^\n"
+         "t.conf:9:1: warning: tls_verify has no effect: no server of [upstream u] is https://\n"
+         "    tls_verify = off\n    ^\n",
+         "keys of TLS without a TLS server");
+    says(LISTEN HOST "[upstream u]\nserver = https://a\ntls_key = /k\n",
+         "t.conf:8:1: error: tls_key needs \"tls_certificate = FILE\" beside it\n"
+         "    tls_key = /k\n    ^\n",
+         "tls_key");
+    says(LISTEN HOST "[upstream u]\nserver = https://a\ntls_ca = /k\ntls_verify = off\n",
+         "t.conf:8:1: warning: tls_ca has no effect with \"tls_verify = off\"\n"
+         "    tls_ca = /k\n    ^\n",
+         "tls_ca");
+    says(LISTEN HOST "[upstream u]\nserver = https://a\nserver = a:443\n",
+         "t.conf:8:10: error: server a:443 is given twice in [upstream u]; the first time at "
+         "t.conf:7\n    server = a:443\n             ^\n",
+         "a server with and without TLS");
+    fixture_text(&f, SLICE(LISTEN HOST
+                           "[upstream u]\ntls_name = n.example\ntls_ca = /ca\n"
+                           "server = https://a.example.\n"
+                           "server = https://b.example:8443 tls_name=own.example tls_ca=\"/o wn\"\n"
+                           "server = http://c.example\nserver = http://[::2]:81\n"
+                           "[upstream v]\nserver = https://A.example. tls_ca=/v\n"
+                           "server = https://[::1]\n"));
+    if (tap_ok(f.c != NULL, "servers with TLS load")) {
+        static const struct {
+            const char *name, *host, *tls_name, *tls_ca;
+            uint16_t port;
+            bool tls;
+        } want[] = {{"a.example.:443", "a.example.", "n.example", "/ca", 443, true},
+                    {"b.example:8443", "b.example", "own.example", "/o wn", 8443, true},
+                    {"c.example:80", "c.example", "", "", 80, false},
+                    {"[::2]:81", "::2", "", "", 81, false},
+                    {"A.example.:443", "A.example.", "A.example", "/v", 443, true},
+                    {"[::1]:443", "::1", "::1", "", 443, true}};
+        for (size_t i = 0; i < 6; i++) {
+            const struct conf_server *s =
+                i < 4 ? &f.c->upstream[0]->k.server.v[i] : &f.c->upstream[1]->k.server.v[i - 4];
+            tap_is_str(s->name, want[i].name, "name");
+            tap_is_str(s->host, want[i].host, "host");
+            tap_is_str(s->tls_name, want[i].tls_name, "tls_name");
+            tap_is_str(s->tls_ca, want[i].tls_ca, "tls_ca");
+            tap_is_int(s->port, want[i].port, "port");
+            tap_ok(s->tls == want[i].tls, "tls");
+            tap_ok(s->literal == (s->host.p[0] == ':'), "an address");
+        }
+    } else {
+        tap_is_str(buf_slice(&f.out), "", "diagnostics");
+    }
+    fixture_end(&f);
+}
+
 static void test_many_diagnostics(void)
 {
     struct fixture f;
@@ -536,6 +730,10 @@ int main(void)
     test_order();
     test_files();
     test_quick();
+    test_quick_tls();
+    test_tls_checks();
+    test_tls_host_checks();
+    test_tls_server_checks();
     test_many_diagnostics();
     test_example();
     return tap_done();

@@ -280,20 +280,116 @@ static void test_bad_servers(void)
 {
     BAD_SERVER("10.0.0.1", "10", "\"10.0.0.1\" lacks a port (HOST:PORT)", C10);
     BAD_SERVER("app:0", "10", "\"app:0\" is not HOST:PORT, [IPV6]:PORT or unix:/PATH", C10);
-    BAD_SERVER("https://app", "10",
-               "\"https://app\" needs TLS to servers, which this version does not have", C10);
-    BAD_SERVER("http://app:80", "10",
-               "\"http://app:80\" is not HOST:PORT; write it without http:// and path", C10);
+    BAD_SERVER("https://app/x", "10",
+               "\"https://app/x\" has a path; write it as https://HOST or https://HOST:PORT", C10);
+    BAD_SERVER("http://app:80/", "10",
+               "\"http://app:80/\" has a path; write it as https://HOST or https://HOST:PORT", C10);
+    BAD_SERVER("https://", "10", "\"https://\" lacks a host", C10);
+    BAD_SERVER("https://unix:/x", "10",
+               "\"https://unix:/x\" has a path; write it as https://HOST or https://HOST:PORT",
+               C10);
+    BAD_SERVER("app/x:80", "10", "\"app/x:80\" is not HOST:PORT, https://HOST[:PORT] or unix:/PATH",
+               C10);
+    BAD_SERVER("a:80 tls_name=b", "15",
+               "\"tls_name=b\" is for servers with TLS; write https://HOST[:PORT]", C10 "     ");
+    BAD_SERVER("https://a tls_name=b/c", "20", "\"tls_name=b/c\" is a URL, not a host name",
+               C10 "          ");
+    BAD_SERVER("https://a tls_ca=", "20", "\"tls_ca=\" is not a value: it is empty",
+               C10 "          ");
     BAD_SERVER("a_b!:80", "10", "\"a_b!:80\" is not HOST:PORT, [IPV6]:PORT or unix:/PATH", C10);
     BAD_SERVER("1.2.3:80", "10", "\"1.2.3:80\" is not an IPv4 address", C10);
     BAD_SERVER("unix:app", "10", "\"unix:app\" needs an absolute path (unix:/run/app.sock)", C10);
     BAD_SERVER("a:80 weight=0", "15", "\"weight=0\" is not a weight from 1 to 256", C10 "     ");
     BAD_SERVER("a:80 weigth=2", "15",
                "\"weigth=2\" is not an option of a server (weight=N, backup, down, max_conns=N, "
-               "resolve=DURATION); did you mean \"weight=\"?",
+               "resolve=DURATION, tls_name=NAME, tls_ca=FILE); did you mean \"weight=\"?",
                C10 "     ");
     BAD_SERVER("a:80 resolve=1ms", "15", "\"resolve=1ms\" is not a duration from 1s to 1d",
                C10 "     ");
+}
+
+static void test_tls(void)
+{
+    struct fixture f;
+    fixture_text(&f, SLICE(REST "hsts = 365d preload include_subdomains\nclient_cert = required\n"
+                                "[listen t]\naddress = :443\ntls = on\nprotocols = http/1.1\n"
+                                "policy = modern\ncertificate = b\ncertificate = a\n"
+                                "client_ca = /ca\nhttps_redirect = 307\n"
+                                "[certificate a]\npair = a.pem a.key\npair = both.pem\n"
+                                "[certificate b]\ndirectory = d\nload = eager\n"));
+    if (!tap_ok(f.c != NULL, "TLS loads")) {
+        tap_is_str(buf_slice(&f.out), "", "diagnostics");
+        fixture_end(&f);
+        return;
+    }
+    const struct config *c = f.c;
+    const struct conf_listen_keys *l = &c->listen[1]->k;
+    const struct conf_hsts *h = &c->host[0]->scope.hsts;
+    tap_ok(l->tls && l->protocols == CONF_PROTO_H1 && l->policy == CONF_POLICY_MODERN, "listener");
+    tap_is_int(l->https_redirect, 307, "https_redirect is the status");
+    tap_is_str(l->client_ca, "/ca", "client_ca");
+    tap_is_int((long long)l->certificate.n, 2, "CERTREFS");
+    tap_ok(l->certificate.v[0] == c->certificate[1] && l->certificate.v[1] == c->certificate[0],
+           "in order");
+    tap_is_int((long long)c->listen[0]->k.certificate.n, 0, "unset");
+    tap_ok(!c->listen[0]->k.tls && c->listen[0]->k.protocols == (CONF_PROTO_H1 | CONF_PROTO_H2) &&
+               c->listen[0]->k.https_redirect == CONF_HREDIR_AUTO,
+           "defaults");
+    tap_is_int((long long)c->listen[0]->conn.h2_window, 1 << 20, "h2_window");
+    const struct conf_pairs *p = &c->certificate[0]->k.pair;
+    tap_is_int((long long)p->n, 2, "PAIRS");
+    tap_is_str(p->v[0].cert, "a.pem", "cert");
+    tap_is_str(p->v[0].key, "a.key", "key");
+    tap_is_str(p->v[1].key, "both.pem", "key in the same file");
+    tap_ok(p->v[1].cert.p[p->v[1].cert.n] == 0, "NUL-terminated");
+    tap_is_int(p->v[1].pos.line, 21, "position");
+    tap_is_str(c->certificate[1]->k.directory, "d", "directory");
+    tap_is_int(c->certificate[1]->k.load, CONF_LOAD_EAGER, "load");
+    tap_ok(h->set && h->include_subdomains && h->preload && h->max_age_s == 365 * 86400, "HSTS");
+    tap_is_int(c->host[0]->scope.client_cert, CONF_CCERT_REQUIRED, "client_cert");
+    fixture_end(&f);
+    fixture_text(&f, SLICE("[defaults]\nhsts = 0\n" REST "[route h/r]\npath = /\nhsts = off\n"
+                           "[listen t]\naddress = :443\ntls = on\n[certificate a]\npair = a\n"));
+    if (tap_ok(f.c != NULL, "hsts loads")) {
+        tap_ok(f.c->host[0]->scope.hsts.set && f.c->host[0]->scope.hsts.max_age_s == 0, "zero");
+        tap_ok(!f.c->host[0]->route[0]->scope.hsts.set, "off");
+    }
+    fixture_end(&f);
+}
+
+#define BAD_TLS(line, want) says(REST "[listen t]\naddress = :443\n" line "\n", want, line)
+
+static void test_bad_tls(void)
+{
+    BAD_TLS("protocols = h3", "t.conf:10:13: error: \"protocols\": \"h3\" is not h2 or http/1.1\n"
+                              "    protocols = h3\n                ^\n");
+    BAD_TLS("protocols = off", "t.conf:10:13: error: \"protocols\": \"off\" is not h2 or http/1.1\n"
+                               "    protocols = off\n                ^\n");
+    BAD_TLS("policy = moderm",
+            "t.conf:10:10: error: \"policy\": \"moderm\" is not intermediate or modern; did you "
+            "mean \"modern\"?\n    policy = moderm\n             ^\n");
+    BAD_TLS("https_redirect = 303",
+            "t.conf:10:18: error: \"https_redirect\": \"303\" is not auto, off, 301, 302, 307 or "
+            "308; did you mean \"301\"?\n    https_redirect = 303\n                     ^\n");
+    BAD_TLS("h2_window = 1k", "t.conf:10:13: error: \"h2_window\" must be between 65535 and 16m\n"
+                              "    h2_window = 1k\n                ^\n");
+    BAD_TLS("client_cert = required",
+            "t.conf:10:1: error: unknown key \"client_cert\" in [listen]; it belongs in [defaults] "
+            "or [host NAME] or [route HOST/NAME]\n    client_cert = required\n    ^\n");
+    BAD("[certificate c]\npair = a b c",
+        "t.conf:1:1: warning: no listener with tls uses [certificate c]\n"
+        "    [certificate c]\n    ^\n"
+        "t.conf:2:12: error: \"pair\" is CERT.pem KEY.pem, or one file; use a line for each pair\n"
+        "    pair = a b c\n               ^\n");
+    BAD("[certificat c]\npair = a",
+        "t.conf:1:1: error: unknown section [certificat]; did you mean [certificate]?\n"
+        "    [certificat c]\n    ^\n");
+    BAD("[defaults]\nhsts = 500ms",
+        "t.conf:2:8: error: \"hsts\": \"500ms\" is not a duration in whole seconds (365d), or off\n"
+        "    hsts = 500ms\n           ^\n");
+    BAD("[defaults]\nhsts = 365d preloaded",
+        "t.conf:2:13: error: \"hsts\": \"preloaded\" is not include_subdomains or preload\n"
+        "    hsts = 365d preloaded\n                ^\n");
 }
 
 static void test_bad_lists(void)
@@ -407,6 +503,8 @@ int main(void)
     test_bad_scalars();
     test_words();
     test_lists();
+    test_tls();
+    test_bad_tls();
     test_bad_servers();
     test_bad_lists();
     return tap_done();
