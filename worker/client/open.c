@@ -149,10 +149,12 @@ void client_open_start(struct client *c, bool proxy)
 static void client_open_timer(struct timer *t)
 {
     struct client *c = CONTAINER(t, struct client, timer);
-    if (c->state == CLIENT_HANDSHAKE)
+    if (c->state == CLIENT_HANDSHAKE) {
+        counter_add(c->all->ctr, CTR_TLS_FAILED, 1);
         open_failed(c, -ERR_TLS_TIME);
-    else
+    } else {
         client_close(c);
+    }
 }
 
 static unsigned client_open_kill(struct client *c, int err, bool tunnels)
