@@ -4,7 +4,12 @@ libio_a_SOURCES = \
 	worker/io/loop.c worker/io/loop.h \
 	worker/io/pipe.c worker/io/pipe.h \
 	worker/io/sock.c worker/io/sock.h \
-	worker/io/timer.c worker/io/timer.h
+	worker/io/timer.c worker/io/timer.h \
+	worker/io/tls.c worker/io/tls.h worker/io/tls_cert.h worker/io/tls_in.h \
+	worker/io/tls_client.c \
+	worker/io/tls_conn.c \
+	worker/io/tls_info.c \
+	worker/io/tls_ticket.c
 
 IO_TESTS = t/unit/link_test t/unit/loop_test t/unit/sock_test t/unit/timer_test
 check_PROGRAMS += $(IO_TESTS)

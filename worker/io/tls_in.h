@@ -4,6 +4,7 @@
 #define WORKER_IO_TLS_IN_H
 
 #include "base/list.h"
+#include "base/pool.h"
 #include "worker/io/tls.h"
 #include "worker/io/tls_cert.h"
 
@@ -11,6 +12,9 @@
 
 struct tls_certs; /* of tls_cert.c */
 struct tls_stores;
+struct tls_tickets;
+struct tls_contexts;
+struct tls_text;
 
 /* Towards clients: one per listener with tls = on. */
 struct tls_server {
@@ -24,19 +28,21 @@ struct tls_client {
     struct tls *t;
     const struct conf_upstream *upstream;
     const struct conf_server *server;
-    SSL_CTX *ctx;         /* NULL: a plain server */
+    SSL_CTX *ctx;         /* NULL: a plain server; owned by t->contexts */
     SSL_SESSION *session; /* the newest, or NULL */
     const char *name;     /* for SNI and the check, NUL-terminated, in config's arena */
     bool literal;         /* name is an address */
 };
 struct tls {
-    struct tls_env env;         /* a copy; env.config outlives it */
-    struct tls_server *server;  /* [config.nlisten] */
-    struct tls_client **client; /* [config.nupstream]: arrays [servers], NULL when all are plain */
-    struct tls_certs *certs;    /* of tls_cert.c, which alone looks inside */
-    struct tls_stores *stores;  /* authorities, loaded once per file */
-    int keylog;                 /* fd, or -1 */
-    struct tls_ticket_state *tickets;
+    struct tls_env env;          /* a copy; env.config outlives it */
+    struct tls_server *server;   /* [config.nlisten] */
+    struct tls_client **client;  /* [config.nupstream]: arrays [servers], NULL when all are plain */
+    struct tls_certs *certs;     /* of tls_cert.c, which alone looks inside */
+    struct tls_stores *stores;   /* authorities, loaded once per file; of tls.c */
+    struct tls_tickets *tickets; /* of tls_ticket.c */
+    struct tls_contexts *contexts; /* of tls_client.c: shared by servers that are alike */
+    struct pool conns;             /* struct tls_conn */
+    int keylog;                    /* fd, or -1 */
 };
 
 enum tls_state { TLS_HANDSHAKE, TLS_OPEN, TLS_BROKEN };
@@ -48,18 +54,27 @@ struct tls_conn {
     struct tls_client *client;
     char *sni;           /* lower case, no dot at its end; NULL: none was sent */
     struct list waiting; /* for tls_cert.c, while tls_certs_give() says -1 */
-    char *out;           /* records that the kernel did not take: k->unsent bytes */
+    char *out; /* what the kernel did not take, k->unsent bytes from out_off on: records (with kTLS,
+                  the contents of one) */
     uint32_t out_off, out_cap;
-    uint32_t warm;       /* bytes written since the last silence, up to a bound */
-    uint32_t wrote_s;    /* second of the last write (clock_ms / 1000) */
-    uint8_t state;       /* enum tls_state */
-    bool seen;           /* the first byte was a TLS record's */
-    bool plain;          /* it was a letter: `first` are what it said */
-    bool eof, eof_clean; /* the peer's end; by close_notify */
-    bool h2;
-    struct tls_info *info; /* made by the first tls_describe() */
-    char *first;           /* of a client that spoke HTTP */
     uint32_t nfirst;
+    char *first;           /* a client that spoke HTTP: what it said */
+    struct tls_text *text; /* of tls_info.c: the client's certificate in words, once asked for */
+    const char *why;       /* static: why a callback of ours refused */
+    uint32_t wrote_ms;     /* clock_ms() of the last write */
+    uint32_t fresh;        /* bytes written since the start or the last silence, up to a bound */
+    int32_t end;           /* what recv says from now on: 0 or negative; 1 = it goes on */
+    uint8_t state;         /* enum tls_state */
+    bool seen : 1;         /* something has been read */
+    bool plain : 1;        /* it was not TLS, but looks like HTTP */
+    bool drained : 1;      /* the socket's queue was found empty during this call */
+    bool wire_eof : 1;     /* the end of the stream, without a word before */
+    bool wire_error : 1;   /* a system call failed */
+    bool fin_due : 1;      /* shutdown(2) once everything is written */
+    bool fin_done : 1;
+    bool h2 : 1;
+    bool ktls : 1;
+    bool expired : 1; /* resumed with a client's certificate that is no longer valid */
 };
 
 /* ---- tls_cert.c ---- */
@@ -88,43 +103,51 @@ bool tls_certs_same(struct tls *t, const struct conf_listen *l, struct slice sni
 
 /* ---- tls.c ---- */
 
-/* Why OpenSSL failed: the reason of its oldest queued error ("no shared cipher"), else `otherwise`;
- * clears the queue. Kept for tls_last_error(). */
-void tls_error_set(const char *otherwise);
-void tls_error_text(const char *text); /* the same with a text of ours */
-/* A fixed string for diagnostics: the reason of the oldest queued error; clears the queue. */
+/* For tls_last_error(): why OpenSSL failed ("no shared cipher"), from the first error in its queue,
+ * which is emptied, else `otherwise`. */
+void tls_error_queue(const char *otherwise);
+void tls_error_set(const char *text);
+/* The same as a string for a diagnostic, valid until the next call. */
 const char *tls_reason(void);
-/* The authorities of a PEM file, "" = the system's; loaded once, owned by t. NULL with *ret_why. */
+/* Where a key of a section was given, else where the section is. */
+struct conf_pos tls_pos(const struct conf_origin *o, struct conf_pos section, const char *key);
+/* The authorities of a PEM file, "" = the system's; loaded once, owned by t. When the file is not
+ * usable: NULL, the reason in tls_reason()'s form in *ret_why. */
 X509_STORE *tls_store(struct tls *t, struct slice file, const char **ret_why);
-
-/* ---- tls_ticket.c ---- */
-
-int tls_tickets_new(struct tls *t);
-void tls_tickets_free(struct tls *t);
-/* Tickets and stateful sessions of a listener's context, as its keys say. */
-int tls_tickets_set(struct tls_server *s);
-
-/* ---- tls_client.c ---- */
-
-int tls_clients_new(struct tls *t, bool strict, struct conf_diags *d);
-void tls_clients_free(struct tls *t);
-/* After a failed handshake: -ERR_UP_CERT or -ERR_UP_TLS; the text is set. */
-int tls_client_failure(struct tls_conn *c);
+/* What contexts of both sides have in common; NULL: out of memory. */
+SSL_CTX *tls_context(struct tls *t, const SSL_METHOD *method);
 
 /* ---- tls_conn.c ---- */
 
-int tls_conn_new(struct tls_server *s, struct tls_client *cl, struct link *k);
+/* Makes k a TLS link. ktls: through a socket BIO, so that the kernel can take over. 0,
+ * -ERR_NOMEM (k is as it was). */
+int tls_conn_new(struct tls *t, SSL_CTX *ctx, struct link *k, struct tls_conn **ret);
 static inline struct tls_conn *tls_conn_of(const SSL *ssl)
 {
     return SSL_get_app_data(ssl);
 }
-bool tls_bio_init(void); /* once per process */
+
+/* ---- tls_ticket.c ---- */
+
+int tls_tickets_new(struct tls *t); /* 0, -ERR_NOMEM */
+void tls_tickets_free(struct tls *t);
+/* Tickets and stateful sessions of a listener's context, as its keys say. 0, -ERR_NOMEM. */
+int tls_tickets_set(struct tls_server *s);
 
 /* ---- tls_info.c ---- */
 
-/* Callbacks of a listener's context that asks for client certificates. -ERR_INVAL with *ret_why,
- * -ERR_NOMEM. */
+/* Makes the listener's context ask for client certificates. 0; -ERR_INVAL with *ret_why: no client
+ * will be verified; -ERR_NOMEM. */
 int tls_info_ask(struct tls_server *s, const char **ret_why);
-void tls_info_free(struct tls_conn *c);
+/* After a handshake: certificates of resumed sessions may have expired. 0, or -ERR_TLS_HANDSHAKE
+ * when the listener requires a valid one. */
+int tls_info_recheck(struct tls_conn *c);
+
+/* ---- tls_client.c ---- */
+
+int tls_clients_new(struct tls *t, bool strict, struct conf_diags *d); /* like tls_new() */
+void tls_clients_free(struct tls *t);
+/* The code of a failed handshake: -ERR_UP_CERT or -ERR_UP_TLS; sets the text. */
+int tls_client_failed(struct tls_conn *c);
 
 #endif
