@@ -69,47 +69,14 @@ static void man_text(struct buf *out, const char *text)
     buf_chr(out, '\n');
 }
 
-/* "size ..." with its literal words marked: an argument is what the reader replaces. */
-static void man_syntax(struct buf *out, const char *syntax)
+/* "size ..." with its literal words marked: an argument is what the reader replaces. words: all are
+ * literal. */
+static void man_syntax(struct buf *out, const char *syntax, bool words)
 {
-    static const char *const literal[] = {"on",
-                                          "off",
-                                          "intermediate",
-                                          "modern",
-                                          "required",
-                                          "optional",
-                                          "301",
-                                          "302",
-                                          "307",
-                                          "308",
-                                          "any",
-                                          "lazy",
-                                          "eager",
-                                          "http/1.1",
-                                          "h2",
-                                          "h2c",
-                                          "include_subdomains",
-                                          "preload",
-                                          "auto",
-                                          "from",
-                                          "alert",
-                                          "error",
-                                          "warn",
-                                          "notice",
-                                          "info",
-                                          "debug",
-                                          "trusted",
-                                          "make",
-                                          "keep",
-                                          "pass",
-                                          "hide",
-                                          "random_two",
-                                          "round_robin",
-                                          "least_conn",
-                                          "ip_hash"};
+    static const char *const literal[] = {"on", "off", "auto", "from"};
     struct slice rest = slice_str(syntax), w;
     while (slice_next(&rest, ' ', &w)) {
-        bool lit = false;
+        bool lit = words;
         for (size_t i = 0; i < sizeof literal / sizeof literal[0]; i++)
             lit |= slice_eq(w, slice_str(literal[i]));
         if (slice_eq(w, SLICE("|")))
@@ -121,10 +88,10 @@ static void man_syntax(struct buf *out, const char *syntax)
     }
 }
 
-static void man_begin(struct buf *out, const char *name, const char *syntax)
+static void man_begin(struct buf *out, const char *name, const char *syntax, bool words)
 {
     buf_printf(out, ".It Ic %s Cm =", name);
-    man_syntax(out, syntax);
+    man_syntax(out, syntax, words);
     buf_chr(out, '\n');
 }
 
@@ -140,7 +107,8 @@ static void man_key(struct buf *out, const struct conf_key *k)
     buf_add(&name, conf_key_name(k));
     buf_chr(&name, 0);
     if (!name.failed) {
-        man_begin(out, name.p, conf_kind_of(k)->syntax);
+        man_begin(out, name.p, conf_kind_of(k)->syntax,
+                  k->kind >= CONF_KIND_BOOL && k->kind < CONF_KIND_CIDRS);
         man_text(out, k->doc);
     }
     buf_fini(&name);
@@ -203,7 +171,7 @@ void conf_doc_man(struct buf *out)
     buf_str(out, ".\\\" Made from config/keys.def by config-doc; changes belong there.\n");
     buf_str(out, ".Ss Before any section\n.Bl -tag -width Ds\n");
     for (size_t i = 0; i < sizeof extra / sizeof extra[0]; i++) {
-        man_begin(out, extra[i].name, extra[i].syntax);
+        man_begin(out, extra[i].name, extra[i].syntax, false);
         man_text(out, extra[i].doc);
         if (extra[i].def[0])
             buf_printf(out, "Default:\n.Ql %s .\n", extra[i].def);

@@ -33,7 +33,6 @@ enum conf_sect {
 enum conf_kind_id {
     CONF_KIND_STR,
     CONF_KIND_FILE,
-    CONF_KIND_BOOL,
     CONF_KIND_COUNT,
     CONF_KIND_SIZE,
     CONF_KIND_MS,
@@ -41,6 +40,8 @@ enum conf_kind_id {
     CONF_KIND_INT,
     CONF_KIND_PERCENT,
     CONF_KIND_WORKERS,
+    /* One word of a few: kinds_word.c. */
+    CONF_KIND_BOOL,
     CONF_KIND_AUTO_OFF,
     CONF_KIND_LOGLEVEL,
     CONF_KIND_ENUM_REQID,
@@ -52,6 +53,7 @@ enum conf_kind_id {
     CONF_KIND_ENUM_CCERT,
     CONF_KIND_ENUM_LOAD,
     CONF_KIND_ENUM_UPROTO,
+    /* Lists and what has a grammar of its own. */
     CONF_KIND_CIDRS,
     CONF_KIND_WORDS,
     CONF_KIND_ADDRS,
