@@ -15,6 +15,7 @@ libmaster_a_SOURCES = \
 	master/reload.c master/reload.h \
 	master/sockfile.c master/sockfile.h \
 	master/supervise.c master/supervise.h \
+	master/ticket.c master/ticket.h \
 	master/upgrade.c master/upgrade.h \
 	master/verbs.c master/verbs.h \
 	master/verbs_status.c \
@@ -26,9 +27,11 @@ sbin_PROGRAMS += sbin/rpd
 sbin_rpd_SOURCES = master/main.c
 sbin_rpd_LDADD = libmaster.a librpctl.a $(LIBS_WORKER) $(EXT_LIBS)
 
-check_PROGRAMS += t/unit/gen_state_test t/unit/listener_test
-UNIT_TESTS += t/unit/gen_state_test t/unit/listener_test
+check_PROGRAMS += t/unit/gen_state_test t/unit/listener_test t/unit/ticket_test
+UNIT_TESTS += t/unit/gen_state_test t/unit/listener_test t/unit/ticket_test
 t_unit_gen_state_test_SOURCES = t/unit/gen_state_test.c t/unit/tap.h
 t_unit_gen_state_test_LDADD = libmaster.a
 t_unit_listener_test_SOURCES = t/unit/listener_test.c t/unit/tap.h
 t_unit_listener_test_LDADD = libmaster.a $(LIBS_CONFIG) $(EXT_LIBS)
+t_unit_ticket_test_SOURCES = t/unit/ticket_test.c t/unit/tap.h
+t_unit_ticket_test_LDADD = libmaster.a libshm.a $(LIBS_CONFIG) $(EXT_LIBS)

@@ -7,6 +7,7 @@
 #include "base/proc.h"
 #include "master/cli.h"
 #include "master/supervise.h"
+#include "master/ticket.h"
 #include "master/upgrade.h"
 #include "master/wait.h"
 #include "rpctl/path.h"
@@ -365,6 +366,7 @@ static void master_fini(void)
     control_close();
     listener_close_all(&master.listeners);
     ev_timer_stop(&master.level_timer);
+    ticket_stop();
     if (master.segment)
         segment_close(&master.segment);
     for (size_t i = 0; i < SHM_SLOTS; i++) {

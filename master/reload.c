@@ -7,6 +7,7 @@
 #include "base/proc.h"
 #include "master/job.h"
 #include "master/master.h"
+#include "master/ticket.h"
 #include "master/query.h"
 #include "master/wait.h"
 
@@ -249,6 +250,8 @@ static void reload_all_ready(void)
     const char *address = "";
     char why[256];
     struct buf text;
+    /* Before the first handshake. */
+    ticket_configure(master.segment, g->config);
     if (generation_accept(g, &address) < 0) {
         snprintf(why, sizeof(why), "error: cannot listen on %s: %s", address, strerror(errno));
         reload_give_up(why);

@@ -7,6 +7,7 @@
 #include "base/proc.h"
 #include "master/job.h"
 #include "master/master.h"
+#include "master/ticket.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -92,6 +93,7 @@ static void upgrade_describe(struct buf *b)
         buf_printf(b, "kick %zu %d\n", i, master.kick[i]);
     if (master.welcome.on)
         buf_printf(b, "welcome %d %d\n", master.welcome.fd, (int)master.welcome.pid);
+    ticket_describe(master.segment, b);
     LIST_EACH(it, &master.listeners)
     {
         const struct listener *l = CONTAINER(it, struct listener, link);
@@ -127,6 +129,8 @@ static int upgrade_memfd(void)
     buf_init(&b, UPGRADE_TEXT_MAX);
     upgrade_describe(&b);
     bool ok = !b.failed && write(fd, b.p, b.n) == (ssize_t)b.n;
+    if (b.p)
+        explicit_bzero(b.p, b.n); /* ticket keys are in it */
     buf_fini(&b);
     if (ok)
         return fd;
@@ -232,6 +236,8 @@ struct upgrade_reader {
     int pid_fd, control_fd, segment_fd;
     int caller_fd;
     uint32_t caller_flags;
+    struct ticket_ring tickets;
+    uint64_t ticket_period_ms;
     bool complete;
 };
 
@@ -339,7 +345,10 @@ static int upgrade_line(struct upgrade_reader *r, struct slice word, const uint6
         master.kick[v[0]] = upgrade_fd(v[1]);
     else if (slice_eq(word, SLICE("welcome")) && n == 2 && upgrade_fd(v[0]) >= 0)
         return welcome_adopt(&master.welcome, (int)v[0], (pid_t)v[1]);
-    else if (slice_eq(word, SLICE("listener")))
+    else if (slice_eq(word, SLICE("ticket")) && n == 2) {
+        if (ticket_parse(v[0], text, &r->tickets))
+            r->ticket_period_ms = v[1];
+    } else if (slice_eq(word, SLICE("listener")))
         return upgrade_listener(r, v, n, text);
     else if (slice_eq(word, SLICE("socket")) && n == 1 && r->listener) {
         int fd = upgrade_fd(v[0]);
@@ -429,12 +438,15 @@ int upgrade_inherit(int fd, struct conn **ret_conn)
     int rc = pread(fd, text, (size_t)size, 0) == size
                  ? upgrade_read(&r, slice_of(text, (size_t)size))
                  : -ERR_SYS;
+    explicit_bzero(text, (size_t)size);
     free(text);
     close(fd);
     if (rc == 0)
         rc = upgrade_segment(r.segment_fd);
     if (rc < 0)
         return rc;
+    ticket_adopt(master.segment, &r.tickets, r.ticket_period_ms);
+    explicit_bzero(&r.tickets, sizeof(r.tickets));
     LIST_EACH(it, &master.generations)
     generation_resume(CONTAINER(it, struct generation, link));
     master.pid_fd = r.pid_fd;
