@@ -416,6 +416,49 @@ static void test_files(void)
          "a text reads nothing");
 }
 
+static void test_named_files(void)
+{
+    char dir[] = "/tmp/rpd-config-XXXXXX", path[600];
+    struct fixture f;
+    if (!mkdtemp(dir))
+        tap_bail("mkdtemp: %s", strerror(errno));
+    (void)snprintf(path, sizeof path, "%s/sites", dir);
+    (void)mkdir(path, 0700);
+    write_file(dir, "main.conf",
+               "include = sites/c.conf\n" REST "[upstream v]\nserver = https://a tls_ca=ca.pem\n"
+               "tls_certificate = /abs/c.pem\n");
+    write_file(dir, "sites/c.conf",
+               "[listen t]\naddress = :443\ntls = on\nclient_ca = ../ca.pem\n"
+               "[certificate c]\npair = c.pem key/c.pem\nocsp = off\n"
+               "[certificate d]\ndirectory = d\n");
+    (void)snprintf(path, sizeof path, "%s/main.conf", dir);
+    fixture_file(&f, path);
+    if (tap_ok(f.c != NULL, "files that are named load, whether they are there or not")) {
+        const struct conf_server *v = f.c->upstream[1]->k.server.v;
+        const struct {
+            struct slice got;
+            const char *want;
+        } files[] = {{f.c->listen[0]->k.client_ca, "/sites/../ca.pem"},
+                     {f.c->certificate[0]->k.pair.v[0].cert, "/sites/c.pem"},
+                     {f.c->certificate[0]->k.pair.v[0].key, "/sites/key/c.pem"},
+                     {f.c->certificate[1]->k.directory, "/sites/d"},
+                     {v->tls_ca, "/ca.pem"}};
+        for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+            (void)snprintf(path, sizeof path, "%s%s", dir, files[i].want);
+            tap_is_str(files[i].got, path, "relative to the file that names it");
+            tap_ok(files[i].got.p[files[i].got.n] == 0, "ends in NUL");
+        }
+        tap_is_str(f.c->upstream[1]->k.tls_certificate, "/abs/c.pem", "absolute");
+        tap_is_int((long long)f.c->certificate[0]->k.ocsp.n, 0, "off");
+    } else {
+        tap_is_str(buf_slice(&f.out), "", "diagnostics");
+    }
+    fixture_end(&f);
+    (void)snprintf(path, sizeof path, "rm -rf '%s'", dir);
+    if (system(path) != 0)
+        tap_bail("cannot remove %s", dir);
+}
+
 static void test_quick(void)
 {
     struct fixture f;
@@ -729,6 +772,7 @@ int main(void)
     test_inherit();
     test_order();
     test_files();
+    test_named_files();
     test_quick();
     test_quick_tls();
     test_tls_checks();
