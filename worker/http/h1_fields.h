@@ -33,6 +33,10 @@ static inline struct slice h1_fields_value(const struct h1_fields *f, enum http_
 int h1_fields_parse(struct h1_fields *f, const char *p, const char *end, uint32_t max_field,
                     uint32_t max_fields);
 
+/* One more field, already known to be sound, where there is room for it (the caller's to see to);
+ * f starts with n, seen and repeated 0. */
+void h1_fields_add(struct h1_fields *f, struct slice name, struct slice value);
+
 /* Connection options (RFC 9110 7.6.1). */
 struct h1_connection {
     bool close, keep_alive, upgrade;
@@ -50,5 +54,7 @@ bool h1_fields_chunked(const struct h1_fields *f);
 struct slice h1_fields_upgrade(const struct h1_fields *f);
 /* Whether the comma-separated list of any field with this id holds the word (any case). */
 bool h1_fields_lists(const struct h1_fields *f, enum http_field_id id, struct slice word);
+/* Whether the content is to be passed on as it comes: server-sent events, or the server says so. */
+bool h1_fields_event_stream(const struct h1_fields *f);
 
 #endif

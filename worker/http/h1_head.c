@@ -349,20 +349,6 @@ static uint32_t h1_keepalive_timeout(struct slice value)
     return 0;
 }
 
-static bool h1_is_event_stream(const struct h1_fields *f)
-{
-    if (h1_fields_has(f, FIELD_X_ACCEL_BUFFERING) &&
-        slice_eq_ci(h1_fields_value(f, FIELD_X_ACCEL_BUFFERING), SLICE("no")))
-        return true;
-    if (!h1_fields_has(f, FIELD_CONTENT_TYPE))
-        return false;
-    const struct slice type = h1_fields_value(f, FIELD_CONTENT_TYPE),
-                       want = SLICE("text/event-stream");
-    return type.n >= want.n && slice_eq_ci(slice_of(type.p, want.n), want) &&
-           (type.n == want.n || type.p[want.n] == ';' || type.p[want.n] == ' ' ||
-            type.p[want.n] == '\t');
-}
-
 int h1_parse_response(const char *p, size_t n, const struct h1_limits *lim, enum http_method method,
                       struct http_field *field, struct http_response *r)
 {
@@ -397,6 +383,6 @@ int h1_parse_response(const char *p, size_t n, const struct h1_limits *lim, enum
     }
     if (h1_fields_has(&f, FIELD_KEEP_ALIVE))
         r->keepalive_s = h1_keepalive_timeout(h1_fields_value(&f, FIELD_KEEP_ALIVE));
-    r->event_stream = h1_is_event_stream(&f);
+    r->event_stream = h1_fields_event_stream(&f);
     return 0;
 }

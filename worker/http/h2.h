@@ -7,6 +7,8 @@
 
 #include "worker/http/http.h"
 
+#include <sys/types.h>
+
 enum h2_side { H2_SERVER, H2_CLIENT };
 /* Error codes of RFC 9113 7 that callers use. */
 enum {
@@ -57,6 +59,8 @@ struct h2_events {
     /* The peer sent GOAWAY: no new streams here (CLIENT); those above `last` are closed with
      * ERR_UP_REFUSED. */
     void (*goaway)(void *user, int32_t last, uint32_t code);
+    /* The answer to h2_ping(). */
+    void (*pong)(void *user);
     /* SERVER. Something that costs us and that honest clients seldom do: a reset from either side,
      * an empty DATA or HEADERS frame, PING, SETTINGS, PRIORITY, a tiny WINDOW_UPDATE, CONTINUATION
      * ... points. false: enough; the connection ends with ENHANCE_YOUR_CALM. */
@@ -72,12 +76,16 @@ int h2_new(enum h2_side side, const struct h2_limits *lim, const struct h2_event
            struct h2 **ret);
 void h2_free(struct h2 **h); /* closed() is called for every open stream (CLIENT_CLOSED/UP_RESET) */
 /* Bytes from the peer, all are taken. 0; -ERR_H2_PROTO, -ERR_H2_ABUSE (SERVER), -ERR_UP_H2
- * (CLIENT): the connection is to be closed once its output (GOAWAY) has gone; -ERR_NOMEM. */
+ * (CLIENT): the connection is to be closed once its output (GOAWAY) has gone; -ERR_NOMEM. Some
+ * errors show only when their GOAWAY is collected: h2_error(). */
 int h2_input(struct h2 *h, const char *p, size_t n);
+/* Why the connection is at its end, as h2_input() returns it; 0 it is not, or in all peace. */
+int h2_error(const struct h2 *h);
 /* Frames to send, up to cap (>= 16393 bytes) into p. Returns bytes; 0 nothing left. -ERR_NOMEM. */
 ssize_t h2_output(struct h2 *h, char *p, size_t cap);
 bool h2_wants_output(const struct h2 *h);
-/* Nothing more will be sent or expected: both sides said GOAWAY and no stream is open. */
+/* Nothing more will be sent or expected: the connection failed and that was said, or one side said
+ * GOAWAY and no stream is open. */
 bool h2_finished(const struct h2 *h);
 uint32_t h2_streams(const struct h2 *h); /* open ones */
 /* A client's PRIORITY_UPDATE and priority field are obeyed inside (RFC 9218). */
@@ -104,7 +112,7 @@ void h2_consume(struct h2 *h, int32_t id, size_t n);
 void h2_reset(struct h2 *h, int32_t id, uint32_t code);
 /* last = false: "no new ones, please" (2^31-1); true: with the last stream seen. */
 void h2_goaway(struct h2 *h, bool last, uint32_t code);
-int h2_ping(struct h2 *h);
+int h2_ping(struct h2 *h); /* pong() follows */
 /* Another user pointer for a stream; NULL: its events are no longer told (data is consumed). */
 void h2_set_stream(struct h2 *h, int32_t id, void *stream);
 /* "nghttp2 1.52.0" */

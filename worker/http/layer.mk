@@ -4,11 +4,14 @@ libhttp_a_SOURCES = \
 	worker/http/h1_chunk.c worker/http/h1_chunk.h \
 	worker/http/h1_fields.c worker/http/h1_fields.h \
 	worker/http/h1_head.c worker/http/h1_head.h worker/http/h1_scan.h \
+	worker/http/h2.c worker/http/h2.h \
+	worker/http/h2_head.c worker/http/h2_head.h \
 	worker/http/http.c worker/http/http.h worker/http/field.def \
 	worker/http/proxyp.c worker/http/proxyp.h \
 	worker/http/uri.c worker/http/uri.h
 
-HTTP_TESTS = t/unit/forward_test t/unit/h1_chunk_test t/unit/h1_head_test t/unit/http_test \
+HTTP_TESTS = t/unit/forward_test t/unit/h1_chunk_test t/unit/h1_head_test \
+	t/unit/h2_test t/unit/http_test \
 	t/unit/proxyp_test t/unit/uri_test
 check_PROGRAMS += $(HTTP_TESTS)
 UNIT_TESTS += $(HTTP_TESTS)
@@ -18,6 +21,8 @@ t_unit_h1_chunk_test_SOURCES = t/unit/h1_chunk_test.c t/unit/tap.h
 t_unit_h1_chunk_test_LDADD = $(LIBS_HTTP)
 t_unit_h1_head_test_SOURCES = t/unit/h1_head_test.c t/unit/tap.h
 t_unit_h1_head_test_LDADD = $(LIBS_HTTP)
+t_unit_h2_test_SOURCES = t/unit/h2_test.c t/unit/tap.h
+t_unit_h2_test_LDADD = $(LIBS_HTTP) $(EXT_LIBS)
 t_unit_http_test_SOURCES = t/unit/http_test.c t/unit/tap.h
 t_unit_http_test_LDADD = $(LIBS_HTTP)
 t_unit_proxyp_test_SOURCES = t/unit/proxyp_test.c t/unit/tap.h
