@@ -14,7 +14,8 @@ libbase_a_SOURCES = \
 	base/panic.c base/panic.h \
 	base/pool.c base/pool.h \
 	base/proc.c base/proc.h \
-	base/slice.c base/slice.h
+	base/slice.c base/slice.h \
+	base/table.c base/table.h
 
 check_PROGRAMS += \
 	t/unit/base_addr_test \
@@ -29,7 +30,8 @@ check_PROGRAMS += \
 	t/unit/base_panic_test \
 	t/unit/base_pool_test \
 	t/unit/base_proc_test \
-	t/unit/base_slice_test
+	t/unit/base_slice_test \
+	t/unit/base_table_test
 UNIT_TESTS += \
 	t/unit/base_addr_test \
 	t/unit/base_arena_test \
@@ -43,7 +45,8 @@ UNIT_TESTS += \
 	t/unit/base_panic_test \
 	t/unit/base_pool_test \
 	t/unit/base_proc_test \
-	t/unit/base_slice_test
+	t/unit/base_slice_test \
+	t/unit/base_table_test
 t_unit_base_addr_test_SOURCES = t/unit/base_addr_test.c t/unit/tap.h
 t_unit_base_addr_test_LDADD = $(LIBS_BASE)
 t_unit_base_arena_test_SOURCES = t/unit/base_arena_test.c t/unit/tap.h
@@ -70,3 +73,5 @@ t_unit_base_proc_test_SOURCES = t/unit/base_proc_test.c t/unit/tap.h
 t_unit_base_proc_test_LDADD = $(LIBS_BASE)
 t_unit_base_slice_test_SOURCES = t/unit/base_slice_test.c t/unit/tap.h
 t_unit_base_slice_test_LDADD = $(LIBS_BASE)
+t_unit_base_table_test_SOURCES = t/unit/base_table_test.c t/unit/tap.h
+t_unit_base_table_test_LDADD = $(LIBS_BASE)

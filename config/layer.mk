@@ -5,6 +5,7 @@ libconfig_a_SOURCES = \
 	config/words.c config/words.h \
 	config/keys.c config/keys.h \
 	config/snapshot.c config/snapshot.h \
+	config/certdir.c config/certdir.h \
 	config/diag.c \
 	config/tree.c \
 	config/kinds.c config/kinds_own.h config/kinds_word.c config/kinds_list.c \

@@ -6,9 +6,15 @@ libio_a_SOURCES = \
 	worker/io/sock.c worker/io/sock.h \
 	worker/io/timer.c worker/io/timer.h \
 	worker/io/tls.c worker/io/tls.h worker/io/tls_cert.h worker/io/tls_in.h \
+	worker/io/tls_cert.c worker/io/tls_cert_in.h \
+	worker/io/tls_cert_dir.c \
+	worker/io/tls_cert_index.c \
+	worker/io/tls_cert_load.c \
+	worker/io/tls_cert_print.c \
 	worker/io/tls_client.c \
 	worker/io/tls_conn.c \
 	worker/io/tls_info.c \
+	worker/io/tls_scan.c worker/io/tls_scan.h \
 	worker/io/tls_ticket.c
 
 IO_TESTS = t/unit/link_test t/unit/loop_test t/unit/sock_test t/unit/timer_test

@@ -294,6 +294,7 @@ static int server_new(struct tls *t, struct conf_listen *l, bool strict, struct 
     SSL_CTX_set_tlsext_servername_callback(s->ctx, server_name);
     SSL_CTX_set_tlsext_servername_arg(s->ctx, s);
     SSL_CTX_set_cert_cb(s->ctx, server_cert, s);
+    SSL_CTX_set_tlsext_status_cb(s->ctx, tls_certs_status);
     const char *why = "";
     int e = l->k.client_ca.n ? tls_info_ask(s, &why) : 0;
     if (e == -ERR_INVAL) {

@@ -9,13 +9,16 @@
 /* ---- worker/channel.c ---- */
 
 /* Files of certificate section `certificate` that are new or have changed, or that were asked for:
- * name as in tls_env.want_files, "" and number for an explicit pair. The fds are taken over. cert
- * may equal key (one file). Reads, checks that key and certificate belong together, swaps; on any
- * fault the last good one stays. 0 or negative with a text for the log in *ret_why. */
+ * name as in tls_env.want_files, "" and number for an explicit pair. The fds are taken over; key_fd
+ * is -1 when the key is in the same file. Reads, checks that key and certificate belong together,
+ * swaps; on any fault the last good one stays. 0 or negative with a text for the log in *ret_why.
+ */
 int tls_cert_files(struct tls *t, uint32_t certificate, struct slice name, uint32_t pair,
                    int cert_fd, int key_fd, const char **ret_why);
-/* The file has gone from its directory. */
-void tls_cert_gone(struct tls *t, uint32_t certificate, struct slice name);
+/* The entry has gone from its directory (why NULL), or the files cannot be opened: then, and for an
+ * explicit pair, the last good one stays. */
+void tls_cert_gone(struct tls *t, uint32_t certificate, struct slice name, uint32_t pair,
+                   const char *why);
 /* Stapled answer: new bytes of the section's ocsp file; fd is taken over. */
 int tls_cert_ocsp(struct tls *t, uint32_t certificate, int fd, const char **ret_why);
 /* For `rpctl cert`: one line (or JSON object) per certificate: names, issuer, days left, key type,

@@ -84,12 +84,14 @@ struct tls_conn {
  * a failure and a t->certs that is NULL. */
 int tls_certs_new(struct tls *t, bool strict, struct conf_diags *d);
 void tls_certs_free(struct tls *t);
-/* Sets the pairs for this name on ssl (SSL_use_cert_and_key), and the stapled answer. Called
- * from the certificate callback of a handshake without resumption; sni is lower case without a dot
+/* Sets the pairs for this name on ssl (SSL_use_cert_and_key). Called from the
+ * certificate callback of a handshake without resumption; sni is lower case without a dot
  * at its end, or "". 1 done; 0 there is nothing for it, not even a default; -1 on its way: c is on
  * a waiting list (c->waiting), and io_again(&c->k->io) will be called; this is then called again.
  * The OpenSSL error queue may be left dirty. */
 int tls_certs_give(struct tls *t, SSL *ssl, struct slice sni, struct tls_conn *c);
+/* The stapled answer, for SSL_CTX_set_tlsext_status_cb() of a listener's context. */
+int tls_certs_status(SSL *ssl, void *arg);
 /* c is closed: takes it off the waiting list when it is on one. */
 void tls_certs_forget(struct tls_conn *c);
 /* Has the listener a certificate for that name (exact or wildcard; the default does not count)? */
