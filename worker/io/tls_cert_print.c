@@ -59,7 +59,8 @@ void tls_cert_row(struct certs_section *s)
                                 : s->conf->k.pair.v[e->nth].cert.p);
     if (s->nfailed)
         print_copy(st.error, sizeof st.error, s->error);
-    (void)cert_put(env->segment, slot_owner_id(env->segment, env->slot), s->conf->id, &st);
+    (void)cert_put(env->segment, slot_owner_id(env->segment, env->slot), env->cert_id[s->conf->id],
+                   &st);
 }
 
 /* ---- rpctl cert ---- */
