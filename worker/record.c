@@ -38,6 +38,7 @@ void record_log(const struct stream *s)
         .client_ip = s->client_ip,
         .peer_ip = s->peer->ip,
         .client_port = s->peer->port,
+        .link = s->peer->link,
         .listen = s->peer->listen->name,
         .scheme = s->peer->scheme,
         .request_id = s->request_id,

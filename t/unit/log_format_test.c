@@ -50,7 +50,7 @@ static void test_exact(void)
         "80\","
         "\"tries\":2,\"reused\":true,\"request_id\":\"id-1\",\"referer\":\"http://a.test/x\","
         "\"user_agent\":\"curl/7.88.1\",\"route\":\"shop/"
-        "static\",\"listen\":\"http\",\"scheme\":\"http\","
+        "static\",\"listen\":\"http\",\"scheme\":\"http\",\"tls\":null,"
         "\"conn_requests\":3}\n",
         "json");
     tap_is_str(line_of("%{client_ip}|%{client_port}|%{peer_ip}|%{time}|%{time_iso}|%{msec}|%{"
@@ -72,6 +72,10 @@ static void test_exact(void)
         "10.1.0.1:80|2|1|id-1|shop/static|http|http|3|"
         "4711|2|shop.test:81|mine|-|hit\n",
         "every variable, second half");
+    tap_is_str(line_of("%{tls_version}|%{tls_cipher}|%{tls_sni}|%{tls_alpn}|%{tls_resumed}|"
+                       "%{client_cert_verify}|%{client_cert_subject}",
+                       &f.r),
+               "-|-|-|-|0|-|-\n", "a plain connection knows nothing of TLS");
     tap_is_str(line_of("100%% %{status}% %x%%{pid} %", &f.r), "100% 200% %x%{pid} %\n",
                "percent signs");
 }
@@ -233,7 +237,7 @@ static void test_hostile(void)
         {"\xe2\x82", 2}, {"\x80", 1}};
     for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++) {
         f.field[2].value = odd[i];
-        tap_is_int(json_valid(line_of("json", &f.r)), 26, "odd value %zu is valid JSON", i);
+        tap_is_int(json_valid(line_of("json", &f.r)), 27, "odd value %zu is valid JSON", i);
     }
     static char noise[300];
     uint32_t x = 1;
@@ -246,11 +250,11 @@ static void test_hostile(void)
         }
         x = x * 1664525u + 1013904223u;
         f.field[2].value = f.req.target = f.r.request_id = slice_of(noise, n);
-        bad += json_valid(line_of("json", &f.r)) != 26;
+        bad += json_valid(line_of("json", &f.r)) != 27;
         bad += !printable(line_of("combined", &f.r));
         const size_t cap = 700 + (x >> 8) % 400;
         s = line_cap("json", &f.r, cap);
-        bad += s.n > cap || json_valid(s) != 26;
+        bad += s.n > cap || json_valid(s) != 27;
     }
     tap_is_int(bad, 0, "random bytes give valid JSON and printable text, cut or not");
 }
@@ -267,7 +271,7 @@ static void test_cut(void)
     tap_ok(memmem(s.p, s.n, "xxx... HTTP/1.1\" 200 2000 \"xxx", 30) != NULL, "value by value");
     memset(big, '\x01', sizeof(big));
     s = line_cap("json", &f.r, 4096);
-    tap_is_int(json_valid(s), 26, "cut JSON is valid");
+    tap_is_int(json_valid(s), 27, "cut JSON is valid");
     tap_ok(s.n <= 4096, "and fits");
     s = line_cap("combined", &f.r, 65536);
     tap_ok(s.n == 0 || s.n <= 65536, "60000 escaped bytes");

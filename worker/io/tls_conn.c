@@ -420,9 +420,8 @@ static void conn_count(const struct tls_conn *c, enum counter n)
 static void conn_close(struct link *k)
 {
     struct tls_conn *c = k->tls;
-    if (c->state == TLS_HANDSHAKE && c->seen)
-        conn_count(c, c->server ? CTR_TLS_FAILED : CTR_UP_TLS_FAILED);
-    if (c->state == TLS_OPEN && !k->unsent && !c->wire_eof && !c->wire_error && !c->fin_done) {
+    if (c->state == TLS_OPEN && !k->cut && !k->unsent && !c->wire_eof && !c->wire_error &&
+        !c->fin_done) {
         ERR_clear_error();
         SSL_shutdown(c->ssl);
         ERR_clear_error();

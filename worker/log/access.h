@@ -5,6 +5,7 @@
 
 #include "config/config.h"
 #include "worker/http/http.h"
+#include "worker/io/link.h"
 
 /* Everything a record can say. Filled by the stream; slices live until access_log() returns. Times
  * in microseconds, UINT64_MAX = did not happen. */
@@ -16,7 +17,8 @@ struct access_record {
     const struct conf_route *route;   /* NULL when none was found */
     struct slice client_ip, peer_ip;  /* client: after trusted_proxies and PROXY protocol */
     uint16_t client_port;
-    struct slice listen; /* listener's name */
+    const struct link *link; /* the client's, for what TLS knows; NULL or plain: nothing */
+    struct slice listen;     /* listener's name */
     struct slice scheme;
     struct slice request_id;
     struct slice upstream; /* upstream's name or "" */

@@ -3,6 +3,7 @@
 
 #include "base/err.h"
 #include "config/keys.h"
+#include "worker/io/tls.h"
 
 #define COMBINED                                                                                   \
     "%{client_ip} - - [%{time}] \"%{request}\" %{status} %{body_bytes} \"%{header.referer}\" "     \
@@ -15,7 +16,18 @@ static struct slice format_proto(const struct access_record *r)
 {
     if (!r->req || !r->req->method_text.n)
         return SLICE_NONE;
+    if (r->req->major == 2)
+        return SLICE("HTTP/2.0");
     return r->req->minor ? SLICE("HTTP/1.1") : SLICE("HTTP/1.0");
+}
+
+/* All empty for a plain connection. */
+static struct tls_info format_tls(const struct access_record *r)
+{
+    struct tls_info t;
+    if (!r->link || !tls_describe(r->link, &t))
+        t = (struct tls_info){.resumed = false};
+    return t;
 }
 
 static struct slice format_field(const struct http_field *f, size_t n, const struct format_op *op)
@@ -92,6 +104,7 @@ static const struct {
     {",\"route\":", "route"},
     {",\"listen\":", "listen"},
     {",\"scheme\":", "scheme"},
+    {",\"tls\":", "tls_version"},
     {",\"conn_requests\":", "conn_requests"},
 };
 #define NJSON (sizeof(json_keys) / sizeof(json_keys[0]))
