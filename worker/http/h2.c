@@ -1,103 +1,23 @@
 /* HTTP/2 connections: nghttp2 frames, compresses and keeps the windows; what is a sound message,
  * what is queued and what counts as misbehaviour is decided here. */
-#include "worker/http/h2.h"
 
 #include "base/arena.h"
 #include "base/err.h"
-#include "base/list.h"
 #include "base/panic.h"
 #include "base/pool.h"
-#include "worker/http/h2_head.h"
+#include "worker/http/h2_in.h"
 
 #include <nghttp2/nghttp2.h>
 #include <stdlib.h>
-#include <sys/random.h>
 
 #define H2_FRAME_HEAD    9u
-#define H2_CHUNK         4096u /* an object of the pool of queued bytes */
 #define H2_NV_MAX        (HTTP_FIELDS_MAX + 8u)
-#define H2_TRAILERS_MAX  64u
 #define H2_WINDOW_FIRST  65535 /* what a connection begins with (RFC 9113 6.9.2) */
 #define H2_HEAD_EXCESS   4u    /* times max_head: from there on a block is not even looked at */
 #define H2_CONTINUATIONS 8u
 
-/* Misbehaviour is counted in hundredths of a point. What honest clients do too is free as long as
- * they do it in step with requests and answers: those earn an allowance. */
-enum {
-    H2_POINT = 100,
-    H2_ALLOWANCE_FIRST = 40,
-    H2_ALLOWANCE_MAX = 2000,
-    H2_EARN_REQUEST = 6, /* WINDOW_UPDATE, PRIORITY, PRIORITY_UPDATE, a late RST_STREAM, grease */
-    H2_EARN_FRAME = 3,   /* per HEADERS or DATA we send: WINDOW_UPDATE twice, PING */
-    H2_EARN_BYTES = 64,  /* DATA smaller than this earn nothing: byte-wise windows ask for them */
-    H2_COST_UPDATE = 25, /* WINDOW_UPDATE, PRIORITY without allowance */
-    H2_COST_FRAME = 100, /* PING, RST_STREAM, unknown frames without allowance */
-    H2_COST_RESET = 100, /* a stream given up before its answer began (CVE-2023-44487) */
-    H2_COST_EMPTY = 100, /* DATA without bytes */
-    H2_COST_SETTINGS = 300,  /* beyond the first few */
-    H2_COST_CONTINUED = 100, /* CONTINUATION; an empty one five times that */
-    H2_COST_MALFORMED = 200,
-    H2_COST_REFUSED = 100, /* more streams than allowed */
-    H2_COST_BROKEN = 500   /* a stream error: made to have us reset (CVE-2025-8671) */
-};
-#define H2_SETTINGS_FREE 3u
-
-struct h2_chunk {
-    struct h2_chunk *next;
-    char data[H2_CHUNK - sizeof(struct h2_chunk *)];
-};
-struct h2_stream {
-    struct list node;  /* h2.streams */
-    struct list drain; /* h2.drained */
-    void *user;
-    int32_t id;
-    int err; /* why we reset it, as closed() tells it */
-    struct h2_chunk *first, *last;
-    uint32_t off, fill; /* where first begins, where last ends */
-    size_t queued;
-    nghttp2_nv *trailer; /* one piece of memory with its texts */
-    size_t ntrailer;
-    uint64_t in_left; /* with has_length: content that is missing */
-    size_t unconsumed;
-    uint64_t taken; /* consumed since the window grew last */
-    uint32_t window;
-    enum http_method method; /* CLIENT */
-    bool has_length, websocket;
-    bool unsent;    /* CLIENT: its HEADERS wait in nghttp2 */
-    bool head;      /* the final head: SERVER given, CLIENT received */
-    bool got_end;   /* the peer finished its side */
-    bool ended;     /* ours is finished, as soon as the queue has gone */
-    bool deferred;  /* nghttp2 was told that there is nothing to send */
-    bool full;      /* drained() is owed */
-    bool own_reset; /* RST_STREAM is queued */
-    bool leaving;   /* RST_STREAM follows END_STREAM: queued before it would overtake the answer */
-    bool sent_end;
-    bool peer_reset;
-};
-struct h2 {
-    nghttp2_session *session;
-    enum h2_side side;
-    struct h2_limits lim;
-    struct h2_events ev;
-    void *user;
-    struct list streams, drained;
-    uint32_t nstreams, nunsent;
-    struct h2_head *head; /* while a block of fields arrives */
-    char *out;            /* where output goes while it is collected */
-    size_t out_n, out_cap;
-    const uint8_t *rest; /* of a frame that did not fit */
-    size_t nrest;
-    int err;
-    uint32_t allowance, hundredths, nsettings;
-    uint32_t excused; /* resets to come that are for want of memory */
-    uint8_t urgency;
-    bool incremental, prioritised;
-    bool dirty, busy, peer_goaway;
-    bool dead; /* memory ran out within nghttp2: its session is not to be touched */
-};
-
 /* A worker is one thread: these are all connections'. */
-static struct pool h2_pool_streams, h2_pool_chunks;
+static struct pool h2_pool_streams;
 static nghttp2_session_callbacks *h2_callbacks;
 static nghttp2_option *h2_options;
 /* Never freed: nghttp2 1.52 frees an item twice when its session is deleted after an allocation
@@ -190,89 +110,15 @@ static struct h2_stream *h2_stream_new(struct h2 *h)
     return s;
 }
 
-static void h2_queue_drop(struct h2_stream *s)
-{
-    while (s->first != NULL) {
-        struct h2_chunk *c = s->first;
-        s->first = c->next;
-        pool_put(&h2_pool_chunks, c);
-    }
-    s->last = NULL;
-    s->queued = 0;
-}
-
 static void h2_stream_free(struct h2 *h, struct h2_stream *s)
 {
-    h2_queue_drop(s);
+    h2_queue_drop(&s->out);
     free(s->trailer);
     list_remove(&s->node);
     list_remove(&s->drain);
     h->nstreams--;
     h->nunsent -= s->unsent;
     pool_put(&h2_pool_streams, s);
-}
-
-/* Bytes behind what is queued; all or none of them. */
-static int h2_queue_add(struct h2_stream *s, const char *p, size_t n)
-{
-    const size_t size = sizeof(s->last->data);
-    const size_t room = s->last != NULL ? size - s->fill : 0;
-    struct h2_chunk *more = NULL, **tail = &more;
-    for (size_t have = room; have < n; have += size) {
-        struct h2_chunk *c = pool_get_raw(&h2_pool_chunks);
-        if (c == NULL) {
-            while (more != NULL) {
-                c = more;
-                more = c->next;
-                pool_put(&h2_pool_chunks, c);
-            }
-            return -ERR_NOMEM;
-        }
-        c->next = NULL;
-        *tail = c;
-        tail = &c->next;
-    }
-    if (s->last == NULL) {
-        s->first = s->last = more;
-        s->off = s->fill = 0;
-    } else {
-        s->last->next = more;
-    }
-    s->queued += n;
-    while (n > 0) {
-        if (s->fill == size) {
-            s->last = s->last->next;
-            s->fill = 0;
-        }
-        const size_t k = n < size - s->fill ? n : size - s->fill;
-        memcpy(s->last->data + s->fill, p, k);
-        s->fill += (uint32_t)k;
-        p += k;
-        n -= k;
-    }
-    return 0;
-}
-
-static void h2_queue_take(struct h2_stream *s, char *out, size_t n)
-{
-    const size_t size = sizeof(s->first->data);
-    s->queued -= n;
-    while (n > 0) {
-        struct h2_chunk *c = s->first;
-        const size_t have = (c == s->last ? s->fill : size) - s->off;
-        const size_t k = n < have ? n : have;
-        memcpy(out, c->data + s->off, k);
-        s->off += (uint32_t)k;
-        out += k;
-        n -= k;
-        if (k < have)
-            break;
-        s->first = c->next;
-        s->off = 0;
-        if (s->first == NULL)
-            s->last = NULL;
-        pool_put(&h2_pool_chunks, c);
-    }
 }
 
 /* ---- the connection's state ---- */
@@ -309,44 +155,30 @@ static int h2_proto_error(const struct h2 *h)
     return h->side == H2_SERVER ? -ERR_H2_PROTO : -ERR_UP_H2;
 }
 
-/* False when it was enough. */
-static bool h2_points(struct h2 *h, uint32_t hundredths)
+/* Points that are due. False when it was enough. */
+static bool h2_points(struct h2 *h, uint32_t points)
 {
-    if (h->side != H2_SERVER || h->err != 0)
+    if (points == 0 || h->side != H2_SERVER || h->err != 0)
         return h->err == 0;
-    h->hundredths += hundredths;
-    const uint32_t whole = h->hundredths / H2_POINT;
-    if (whole == 0)
-        return true;
-    h->hundredths %= H2_POINT;
-    if (h->ev.misbehaved(h->user, whole))
+    if (h->ev.misbehaved(h->user, points))
         return true;
     h2_fail(h, -ERR_H2_ABUSE, NGHTTP2_ENHANCE_YOUR_CALM);
     return false;
 }
 
-static bool h2_points_beyond(struct h2 *h, uint32_t hundredths)
+bool h2_misbehaved(struct h2 *h, enum h2_abuse_kind kind)
 {
-    if (h->allowance > 0) {
-        h->allowance--;
-        return true;
-    }
-    return h2_points(h, hundredths);
-}
-
-static void h2_earn(struct h2 *h, uint32_t n)
-{
-    h->allowance = h->allowance + n < H2_ALLOWANCE_MAX ? h->allowance + n : H2_ALLOWANCE_MAX;
+    return h2_points(h, h2_abuse_add(&h->abuse, kind));
 }
 
 /* The peer broke the rules on this stream. */
-static void h2_break(struct h2 *h, struct h2_stream *s, int err)
+void h2_break(struct h2 *h, struct h2_stream *s, int err)
 {
     if (s->err == 0)
         s->err = err;
     s->own_reset = true;
     (void)nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_PROTOCOL_ERROR);
-    (void)h2_points(h, H2_COST_BROKEN);
+    (void)h2_misbehaved(h, H2_ABUSE_BROKEN);
 }
 
 /* What a callback returns when the connection failed in it. */
@@ -363,41 +195,12 @@ static int h2_on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *h
     struct h2 *h = user;
     if (h->side != H2_SERVER)
         return 0;
-    const bool end = (hd->flags & NGHTTP2_FLAG_END_STREAM) != 0;
-    switch (hd->type) {
-    case NGHTTP2_DATA:
-        if (hd->length == 0 && !end)
-            (void)h2_points(h, H2_COST_EMPTY);
-        break;
-    case NGHTTP2_HEADERS:
-        h2_earn(h, H2_EARN_REQUEST);
-        if (hd->length == 0)
-            (void)h2_points(h, H2_COST_EMPTY);
-        break;
-    case NGHTTP2_PRIORITY:
-    case NGHTTP2_PRIORITY_UPDATE:
-    case NGHTTP2_WINDOW_UPDATE:
-        (void)h2_points_beyond(h, H2_COST_UPDATE);
-        break;
-    case NGHTTP2_RST_STREAM: {
+    bool unanswered = false;
+    if (hd->type == NGHTTP2_RST_STREAM) {
         const struct h2_stream *s = nghttp2_session_get_stream_user_data(session, hd->stream_id);
-        if (s != NULL && !s->head)
-            (void)h2_points(h, H2_COST_RESET);
-        else
-            (void)h2_points_beyond(h, H2_COST_FRAME);
-        break;
+        unanswered = s != NULL && !s->head;
     }
-    case NGHTTP2_SETTINGS:
-        if ((hd->flags & NGHTTP2_FLAG_ACK) == 0 && ++h->nsettings > H2_SETTINGS_FREE)
-            (void)h2_points(h, H2_COST_SETTINGS);
-        break;
-    case NGHTTP2_CONTINUATION:
-        (void)h2_points(h, hd->length == 0 ? 5 * H2_COST_CONTINUED : H2_COST_CONTINUED);
-        break;
-    default:
-        (void)h2_points_beyond(h, H2_COST_FRAME);
-        break;
-    }
+    (void)h2_points(h, h2_abuse_frame(&h->abuse, hd->type, hd->flags, hd->length, unanswered));
     return h2_verdict(h);
 }
 
@@ -444,7 +247,7 @@ static int h2_on_header(nghttp2_session *session, const nghttp2_frame *frame, co
     h2_head_add(h->head, &h->lim, n, v);
     if (h->head->size > (uint64_t)H2_HEAD_EXCESS * h->lim.max_head + 65536) {
         h2_head_give(h);
-        (void)h2_points(h, H2_COST_BROKEN);
+        (void)h2_misbehaved(h, H2_ABUSE_BROKEN);
         return h->err != 0 ? NGHTTP2_ERR_CALLBACK_FAILURE : NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     }
     unsigned urgency;
@@ -456,22 +259,7 @@ static int h2_on_header(nghttp2_session *session, const nghttp2_frame *frame, co
     return 0;
 }
 
-/* 16 random bytes in Base64 (RFC 6455 4.1): for the server, which has to see one. */
-static void h2_websocket_key(char out[24])
-{
-    static const char digit[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    uint8_t r[18] = {0};
-    if (getrandom(r, 16, 0) != 16)
-        r[0] = 1;
-    for (int i = 0; i < 6; i++) {
-        const uint32_t v = (uint32_t)r[i * 3] << 16 | (uint32_t)r[i * 3 + 1] << 8 | r[i * 3 + 2];
-        for (int k = 0; k < 4; k++)
-            out[i * 4 + k] = digit[v >> (18 - 6 * k) & 63];
-    }
-    out[22] = out[23] = '=';
-}
-
-static void h2_prioritise(struct h2 *h, int32_t id)
+void h2_prioritise(struct h2 *h, int32_t id)
 {
     if (!h->prioritised)
         return;
@@ -479,101 +267,12 @@ static void h2_prioritise(struct h2 *h, int32_t id)
     (void)nghttp2_session_change_extpri_stream_priority(h->session, id, &pri, 0);
 }
 
-static void h2_got_request(struct h2 *h, struct h2_stream *s, bool end)
-{
-    static struct http_field field[HTTP_FIELDS_MAX + 2];
-    struct http_request r;
-    char key[24];
-    struct slice websocket_key = SLICE("");
-    if ((h->head->seen >> H2_PSEUDO_PROTOCOL & 1) != 0) {
-        h2_websocket_key(key);
-        websocket_key = slice_of(key, sizeof(key));
-    }
-    const int rc = h2_head_request(h->head, &h->lim, end, websocket_key, field, &r);
-    const int32_t id = s->id;
-    s->got_end = end;
-    if (rc == -ERR_NOMEM) {
-        h2_reset(h, id, H2_INTERNAL_ERROR);
-        return;
-    }
-    if (rc == 0) {
-        s->has_length = r.framing == HTTP_BODY_LENGTH;
-        s->in_left = r.content_length;
-        s->websocket = r.has_upgrade;
-        h2_prioritise(h, id);
-    } else if (rc != -ERR_METHOD_REFUSED && rc != -ERR_HEAD_TOO_LARGE && rc != -ERR_URI_TOO_LONG &&
-               !h2_points(h, H2_COST_MALFORMED)) {
-        return;
-    }
-    void *stream =
-        rc == 0 ? h->ev.request(h->user, id, &r, end) : h->ev.malformed(h->user, id, -rc, &r, end);
-    if (stream == NULL)
-        h2_reset(h, id, rc == 0 ? H2_REFUSED_STREAM : H2_PROTOCOL_ERROR);
-    else
-        s->user = stream;
-}
-
-static void h2_got_response(struct h2 *h, struct h2_stream *s, bool end)
-{
-    static struct http_field field[HTTP_FIELDS_MAX + 2];
-    struct http_response r;
-    const int rc = h2_head_response(h->head, s->method, end, field, &r);
-    if (rc < 0) {
-        h2_break(h, s, -rc);
-        return;
-    }
-    if (r.status >= 200) {
-        s->head = true;
-        s->got_end = end;
-        /* Where no content may be, none may come (RFC 9113 8.1.1). */
-        s->has_length = r.framing != HTTP_BODY_CHUNKED;
-        s->in_left = r.framing == HTTP_BODY_LENGTH ? r.content_length : 0;
-    }
-    if (s->user != NULL)
-        h->ev.response(h->user, s->user, &r, end);
-}
-
-static int h2_unsound(const struct h2 *h)
-{
-    return h->side == H2_SERVER ? ERR_BAD_REQUEST : ERR_UP_BAD_BODY;
-}
-
-static void h2_got_end(struct h2 *h, struct h2_stream *s, const struct http_field *trailer,
-                       size_t n)
-{
-    if (s->own_reset || s->leaving)
-        return;
-    if (s->has_length && s->in_left > 0) {
-        h2_break(h, s, h->side == H2_SERVER ? ERR_BAD_REQUEST : ERR_UP_TRUNCATED);
-        return;
-    }
-    s->got_end = true;
-    if (s->user != NULL)
-        h->ev.end(h->user, s->user, trailer, n);
-}
-
-static void h2_got_trailers(struct h2 *h, struct h2_stream *s, bool end)
-{
-    static struct http_field field[HTTP_FIELDS_MAX];
-    const int n = end ? h2_head_trailers(h->head, field, H2_TRAILERS_MAX) : -ERR_BAD_TRAILER;
-    if (n < 0)
-        h2_break(h, s, h2_unsound(h));
-    else
-        h2_got_end(h, s, field, (size_t)n);
-}
-
 static void h2_got_headers(struct h2 *h, const nghttp2_frame *frame)
 {
     struct h2_stream *s = nghttp2_session_get_stream_user_data(h->session, frame->hd.stream_id);
     const bool end = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
-    if (s != NULL && h->head != NULL && !s->own_reset) {
-        if (h->head->kind == H2_HEAD_REQUEST)
-            h2_got_request(h, s, end);
-        else if (h->head->kind == H2_HEAD_RESPONSE)
-            h2_got_response(h, s, end);
-        else
-            h2_got_trailers(h, s, end);
-    }
+    if (s != NULL && h->head != NULL && !s->own_reset)
+        h2_message_head(h, s, end);
     h2_head_give(h);
 }
 
@@ -588,12 +287,12 @@ static int h2_on_frame(nghttp2_session *session, const nghttp2_frame *frame, voi
     case NGHTTP2_DATA:
         if ((frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0) {
             if (frame->hd.length > 0 && frame->hd.length == frame->data.padlen)
-                (void)h2_points(h, H2_COST_EMPTY);
+                (void)h2_misbehaved(h, H2_ABUSE_EMPTY);
             break;
         }
         s = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
         if (s != NULL)
-            h2_got_end(h, s, NULL, 0);
+            h2_message_end(h, s, NULL, 0);
         break;
     case NGHTTP2_RST_STREAM:
         s = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
@@ -625,14 +324,8 @@ static int h2_on_data(nghttp2_session *session, uint8_t flags, int32_t id, const
         (void)nghttp2_session_consume(session, id, n);
         return 0;
     }
-    if ((s->has_length && n > s->in_left) || (h->side == H2_CLIENT && !s->head)) {
+    if (!h2_message_data(h, s, (const char *)p, n))
         (void)nghttp2_session_consume(session, id, n);
-        h2_break(h, s, h2_unsound(h));
-        return h2_verdict(h);
-    }
-    s->in_left -= s->has_length ? n : 0;
-    s->unconsumed += n;
-    h->ev.data(h->user, s->user, (const char *)p, n);
     return h2_verdict(h);
 }
 
@@ -659,27 +352,6 @@ static int h2_on_unknown_bytes(nghttp2_session *session, const nghttp2_frame_hd 
     return NGHTTP2_ERR_CANCEL;
 }
 
-/* Why a stream ended, as closed() says it. */
-static int h2_close_reason(const struct h2 *h, const struct h2_stream *s, uint32_t code)
-{
-    const bool server = h->side == H2_SERVER;
-    if (s->err != 0)
-        return s->err;
-    if (s->own_reset)
-        return code == NGHTTP2_NO_ERROR && s->sent_end ? 0
-               : server                                ? ERR_INTERNAL
-                                                       : ERR_UP_STREAM_RESET;
-    if (s->peer_reset && server)
-        return ERR_CLIENT_RESET;
-    if (code == NGHTTP2_NO_ERROR)
-        return s->got_end ? 0 : server ? ERR_CLIENT_RESET : ERR_UP_STREAM_RESET;
-    if (server)
-        return ERR_BAD_REQUEST;
-    if (code == NGHTTP2_REFUSED_STREAM && !s->head)
-        return ERR_UP_REFUSED;
-    return s->peer_reset ? ERR_UP_STREAM_RESET : ERR_UP_H2;
-}
-
 static int h2_on_close(nghttp2_session *session, int32_t id, uint32_t code, void *user)
 {
     struct h2 *h = user;
@@ -691,7 +363,7 @@ static int h2_on_close(nghttp2_session *session, int32_t id, uint32_t code, void
     if (s->unconsumed > 0)
         (void)nghttp2_session_consume_connection(session, s->unconsumed);
     void *stream = s->user;
-    const int err = h2_close_reason(h, s, code);
+    const int err = h2_message_reason(h, s, code);
     h2_stream_free(h, s);
     if (stream != NULL)
         h->ev.closed(h->user, stream, err);
@@ -717,30 +389,55 @@ int h2_input(struct h2 *h, const char *p, size_t n)
 
 /* ---- what goes out ---- */
 
+static void h2_nv(nghttp2_nv *nv, struct slice name, struct slice value)
+{
+    nv->name = (uint8_t *)(uintptr_t)name.p;
+    nv->namelen = name.n;
+    nv->value = (uint8_t *)(uintptr_t)value.p;
+    nv->valuelen = value.n;
+    nv->flags = NGHTTP2_NV_FLAG_NONE;
+}
+
+static nghttp2_nv *h2_nvs(const struct h2_pair *pair, int n)
+{
+    static nghttp2_nv nv[H2_NV_MAX];
+    for (int i = 0; i < n; i++)
+        h2_nv(&nv[i], pair[i].name, pair[i].value);
+    return nv;
+}
+
+static nghttp2_nv *h2_trailer(const struct h2_stream *s)
+{
+    static nghttp2_nv nv[H2_NV_MAX];
+    for (size_t i = 0; i < s->ntrailer; i++)
+        h2_nv(&nv[i], s->trailer[i].name, s->trailer[i].value);
+    return nv;
+}
+
 static ssize_t h2_on_read(nghttp2_session *session, int32_t id, uint8_t *buf, size_t n,
                           uint32_t *flags, nghttp2_data_source *source, void *user)
 {
     struct h2_stream *s = source->ptr;
     (void)buf;
     (void)user;
-    if (s->own_reset || (s->queued == 0 && !s->ended)) {
+    if (s->own_reset || (s->out.n == 0 && !s->ended)) {
         s->deferred = true;
         return NGHTTP2_ERR_DEFERRED;
     }
     *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
-    if (n < s->queued)
+    if (n < s->out.n)
         return (ssize_t)n;
     if (s->ended) {
         *flags |= NGHTTP2_DATA_FLAG_EOF;
         if (s->trailer != NULL) {
             *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
-            if (nghttp2_submit_trailer(session, id, s->trailer, s->ntrailer) != 0) {
+            if (nghttp2_submit_trailer(session, id, h2_trailer(s), s->ntrailer) != 0) {
                 s->own_reset = true;
                 return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
             }
         }
     }
-    return (ssize_t)s->queued;
+    return (ssize_t)s->out.n;
 }
 
 /* A DATA frame straight from the queue into the caller's output. */
@@ -753,11 +450,11 @@ static int h2_on_send_data(nghttp2_session *session, nghttp2_frame *frame, const
     (void)frame;
     if (h->out == NULL || h->out_cap - h->out_n < H2_FRAME_HEAD + n)
         return NGHTTP2_ERR_WOULDBLOCK;
-    DEBUG_MUST(n <= s->queued);
+    DEBUG_MUST(n <= s->out.n);
     memcpy(h->out + h->out_n, head, H2_FRAME_HEAD);
-    h2_queue_take(s, h->out + h->out_n + H2_FRAME_HEAD, n);
+    h2_queue_take(&s->out, h->out + h->out_n + H2_FRAME_HEAD, n);
     h->out_n += H2_FRAME_HEAD + n;
-    if (s->full && s->queued <= h->lim.queue / 2 && !list_linked(&s->drain))
+    if (s->full && s->out.n <= h->lim.queue / 2 && !list_linked(&s->drain))
         list_append(&h->drained, &s->drain);
     return 0;
 }
@@ -781,13 +478,12 @@ static int h2_on_sent(nghttp2_session *session, const nghttp2_frame *frame, void
     struct h2_stream *s;
     switch (frame->hd.type) {
     case NGHTTP2_DATA:
-        if (end || frame->hd.length >= H2_EARN_BYTES)
-            h2_earn(h, H2_EARN_FRAME);
+        h2_abuse_earn(&h->abuse, frame->hd.length, end);
         if (end)
             h2_sent_end(h, frame->hd.stream_id);
         break;
     case NGHTTP2_HEADERS:
-        h2_earn(h, H2_EARN_FRAME);
+        h2_abuse_earn(&h->abuse, 0, true);
         s = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
         if (s != NULL && s->unsent) {
             s->unsent = false;
@@ -801,9 +497,9 @@ static int h2_on_sent(nghttp2_session *session, const nghttp2_frame *frame, void
         if (s == NULL && h->excused > 0)
             h->excused--;
         else if (s == NULL || !s->own_reset)
-            (void)h2_points(h, frame->rst_stream.error_code == NGHTTP2_REFUSED_STREAM
-                                   ? H2_COST_REFUSED
-                                   : H2_COST_BROKEN);
+            (void)h2_misbehaved(h, frame->rst_stream.error_code == NGHTTP2_REFUSED_STREAM
+                                       ? H2_ABUSE_REFUSED
+                                       : H2_ABUSE_BROKEN);
         break;
     case NGHTTP2_GOAWAY:
         /* That of h2_goaway() has no such code. */
@@ -887,23 +583,6 @@ uint32_t h2_streams(const struct h2 *h)
 
 /* ---- what the owner sends ---- */
 
-static void h2_nv(nghttp2_nv *nv, struct slice name, struct slice value)
-{
-    nv->name = (uint8_t *)(uintptr_t)name.p;
-    nv->namelen = name.n;
-    nv->value = (uint8_t *)(uintptr_t)value.p;
-    nv->valuelen = value.n;
-    nv->flags = NGHTTP2_NV_FLAG_NONE;
-}
-
-static nghttp2_nv *h2_nvs(const struct h2_pair *pair, int n)
-{
-    static nghttp2_nv nv[H2_NV_MAX];
-    for (int i = 0; i < n; i++)
-        h2_nv(&nv[i], pair[i].name, pair[i].value);
-    return nv;
-}
-
 static int h2_code(int rc)
 {
     if (rc >= 0)
@@ -977,7 +656,7 @@ uint32_t h2_room(const struct h2 *h)
 
 static int h2_keep_trailer(struct h2_stream *s, const struct http_field *trailer, size_t n)
 {
-    size_t size = n * sizeof(nghttp2_nv);
+    size_t size = n * sizeof(*trailer);
     for (size_t i = 0; i < n; i++)
         size += trailer[i].name.n + trailer[i].value.n;
     char *p = alloc_should_fail() ? NULL : malloc(size);
@@ -985,10 +664,11 @@ static int h2_keep_trailer(struct h2_stream *s, const struct http_field *trailer
         return -ERR_NOMEM;
     s->trailer = (void *)p;
     s->ntrailer = n;
-    p += n * sizeof(nghttp2_nv);
+    p += n * sizeof(*trailer);
     for (size_t i = 0; i < n; i++) {
         const struct slice name = trailer[i].name, value = trailer[i].value;
-        h2_nv(&s->trailer[i], slice_of(p, name.n), slice_of(p + name.n, value.n));
+        s->trailer[i].name = slice_of(p, name.n);
+        s->trailer[i].value = slice_of(p + name.n, value.n);
         memcpy(p, name.p, name.n);
         if (value.n > 0)
             memcpy(p + name.n, value.p, value.n);
@@ -1003,12 +683,12 @@ int h2_data(struct h2 *h, int32_t id, const char *p, size_t n, bool end,
     struct h2_stream *s = h2_find(h, id);
     if (s == NULL || s->own_reset || s->leaving || s->ended || h->err != 0)
         return -ERR_NOENT;
-    if (end && ntrailer > 0) {
+    if (end && ntrailer > 0 && ntrailer <= H2_NV_MAX) {
         const int rc = h2_keep_trailer(s, trailer, ntrailer);
         if (rc < 0)
             return rc;
     }
-    if (n > 0 && h2_queue_add(s, p, n) < 0) {
+    if (n > 0 && h2_queue_add(&s->out, p, n) < 0) {
         free(s->trailer);
         s->trailer = NULL;
         return -ERR_NOMEM;
@@ -1020,7 +700,7 @@ int h2_data(struct h2 *h, int32_t id, const char *p, size_t n, bool end,
             return -ERR_NOMEM;
     }
     h2_touch(h);
-    if (s->queued <= h->lim.queue)
+    if (s->out.n <= h->lim.queue)
         return 0;
     s->full = true;
     return 1;
@@ -1029,7 +709,7 @@ int h2_data(struct h2 *h, int32_t id, const char *p, size_t n, bool end,
 size_t h2_queued(const struct h2 *h, int32_t id)
 {
     const struct h2_stream *s = h2_find(h, id);
-    return s != NULL ? s->queued : 0;
+    return s != NULL ? s->out.n : 0;
 }
 
 void h2_consume(struct h2 *h, int32_t id, size_t n)
@@ -1122,7 +802,7 @@ static bool h2_set_up(void)
         nghttp2_session_callbacks_set_unpack_extension_callback(c, h2_on_unknown);
         nghttp2_session_callbacks_set_on_extension_chunk_recv_callback(c, h2_on_unknown_bytes);
         pool_init(&h2_pool_streams, "h2 streams", sizeof(struct h2_stream));
-        pool_init(&h2_pool_chunks, "h2 queued bytes", sizeof(struct h2_chunk));
+        h2_queue_setup();
     }
     nghttp2_option *o;
     if (nghttp2_option_new(&o) != 0)
@@ -1184,7 +864,7 @@ int h2_new(enum h2_side side, const struct h2_limits *lim, const struct h2_event
     h->lim = *lim;
     h->ev = *ev;
     h->user = user;
-    h->allowance = H2_ALLOWANCE_FIRST;
+    h2_abuse_init(&h->abuse);
     list_init(&h->streams);
     list_init(&h->drained);
     const int rc =
