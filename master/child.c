@@ -260,10 +260,14 @@ static int child_send_one(const struct child *c, enum worker_msg type)
     case M_STOP:
         return msg_send(c->channel.fd, type, NULL, 0, NULL, 0);
     case M_QUERY:
+    case M_CERT_FILES:
+    case M_CERT_GONE:
     case W_READY:
     case W_FAILED:
     case W_REPLY:
     case W_DRAINED:
+    case W_CERT_OPEN:
+    case W_CERT_RESULT:
         break;
     }
     return -ERR_INVAL;

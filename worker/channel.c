@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "worker/io/tls_cert.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -167,6 +168,10 @@ static void channel_query(struct worker *w, const struct msg *m)
     case WQ_STATE:
         channel_state(w, q->json, &b);
         break;
+    case WQ_CERTS:
+        tls_cert_print(w->tls, slice_of(q->filter, strnlen(q->filter, sizeof q->filter)), q->limit,
+                       q->json, &b);
+        break;
     default:
         break;
     }
@@ -202,6 +207,10 @@ static void channel_message(struct worker *w, const struct msg *m)
         return;
     case M_QUERY:
         channel_query(w, m);
+        return;
+    case M_CERT_FILES:
+    case M_CERT_GONE:
+        certs_message(w, m);
         return;
     case M_ADOPT:
         for (int i = 0; i < m->nfds; i++) {

@@ -2,6 +2,7 @@
  * worker.h. */
 #include "base/err.h"
 #include "worker/http/uri.h"
+#include "worker/io/tls.h"
 #include "worker/log/access.h"
 #include "worker/stream/match.h"
 #include "worker/stream/route.h"
@@ -14,9 +15,13 @@ int worker_check(const struct config *c, struct conf_diags *d)
     struct access_logs *l = NULL;
     int e = route_table_new(c, d, &t);
     int f = access_logs_new(c, d, NULL, &l);
+    const struct tls_env env = {.config = c};
+    struct tls *tls = NULL;
+    int g = tls_new(&env, true, d, &tls);
     route_table_free(&t);
     access_logs_free(&l);
-    return e < 0 ? e : f;
+    tls_free(&tls);
+    return e < 0 ? e : f < 0 ? f : g;
 }
 
 /* "http://host:port/path?query" or "host/path" or "/path" -> host and path. */
@@ -97,4 +102,5 @@ void worker_features(struct buf *out)
 {
     buf_printf(out, "pcre2 %s\n", match_version());
     buf_printf(out, "c-ares %s\n", resolver_library());
+    buf_printf(out, "%s\n", tls_library());
 }

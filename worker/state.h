@@ -4,6 +4,7 @@
 
 #include "base/msg.h"
 #include "worker/client/handover.h"
+#include "worker/io/tls.h"
 #include "worker/log/access.h"
 #include "worker/upstream/upstream.h"
 #include "worker/worker.h"
@@ -34,6 +35,11 @@ int channel_open(struct worker *w);
 void channel_ready(struct worker *w);
 void channel_failed(struct worker *w, const char *text);
 void channel_drained(struct worker *w);
+
+/* certs.c */
+/* As root, before anything else. Negative: the master has been told why. */
+int certs_init(struct worker *w);
+void certs_message(struct worker *w, const struct msg *m); /* M_CERT_FILES, M_CERT_GONE */
 
 /* drain.c */
 void drain_init(struct worker *w);

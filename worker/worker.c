@@ -133,6 +133,7 @@ static int worker_serve_init(struct worker *w)
                                      .upstreams = &w->upstreams,
                                      .ctr = w->ctr,
                                      .gau = gauge_row(b->segment, b->slot),
+                                     .tls = w->tls,
                                      .series_id = b->series_id,
                                      .slot = b->slot,
                                      .log = record_log};
@@ -183,6 +184,11 @@ static int worker_init(struct worker *w)
         return e;
     if (b->role == WORKER_SERVE && b->config->global.cpu_affinity)
         (void)proc_pin((int)b->number);
+    if (b->role == WORKER_SERVE) {
+        e = certs_init(w);
+        if (e < 0)
+            return e;
+    }
     e = worker_privileges(b);
     if (e < 0) {
         channel_failed(w, "cannot change to the configured user");
@@ -228,6 +234,7 @@ static void worker_fini(struct worker *w)
     for (size_t i = 0; i < sizeof pools / sizeof pools[0]; i++)
         worker_pool_fini(pools[i]);
     upstreams_fini(&w->upstreams);
+    tls_free(&w->tls);
     loop_fini(&w->loop);
 }
 

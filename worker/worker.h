@@ -3,6 +3,7 @@
 #ifndef WORKER_WORKER_H
 #define WORKER_WORKER_H
 
+#include "config/certdir.h"
 #include "config/config.h"
 #include "shm/segment.h"
 
@@ -62,10 +63,18 @@ enum worker_msg {
     /* fds: channels over which predecessors hand their idle connections and tunnels */
     M_ADOPT,
     M_COVER, /* payload struct worker_cover: accept from these workers' sockets too, no others */
+    /* payload struct worker_cert; fds: certificate, and key unless it is in the same file; or an
+       OCSP answer. Changed files, or those of W_CERT_OPEN. */
+    M_CERT_FILES,
+    /* payload struct worker_cert: the entry has gone from its directory, or text says why its files
+       cannot be opened */
+    M_CERT_GONE,
     W_READY = 64, /* contexts built, privileges dropped */
     W_FAILED,     /* payload: text; exits after it */
     W_REPLY,      /* payload: struct worker_reply followed by text */
-    W_DRAINED     /* nothing left; about to exit */
+    W_DRAINED,    /* nothing left; about to exit */
+    W_CERT_OPEN,  /* payload struct worker_cert: open this entry of a directory for me */
+    W_CERT_RESULT /* payload struct worker_cert: what became of the files of a M_CERT_FILES */
 };
 struct worker_drain {
     uint64_t request_ms, tunnel_ms; /* time left to each */
@@ -84,12 +93,22 @@ struct worker_log_level {
     uint32_t level;  /* enum log_level */
     uint64_t for_ms; /* 0 = until changed */
 };
-enum worker_query_kind { WQ_CONNS = 1, WQ_POOLS = 2, WQ_STATE = 3 };
+#define WORKER_CERT_OCSP UINT32_MAX
+struct worker_cert {
+    uint32_t certificate;    /* index in config.certificate */
+    uint32_t pair;           /* number of an explicit pair, or WORKER_CERT_OCSP; name is "" */
+    uint32_t serial;         /* of the change; echoed; 0: the worker asked */
+    int32_t ok;              /* W_CERT_RESULT */
+    char name[CERTDIR_NAME]; /* entry of the section's directory; "" for a pair */
+    char text[256];          /* what is wrong */
+};
+enum worker_query_kind { WQ_CONNS = 1, WQ_POOLS = 2, WQ_STATE = 3, WQ_CERTS = 4 };
 struct worker_query {
     uint32_t id; /* echoed */
     uint32_t kind;
     uint32_t limit; /* most rows */
     uint32_t json;
+    char filter[256]; /* of WQ_CERTS: part of a name; "" = all */
 };
 struct worker_reply {
     uint32_t id;

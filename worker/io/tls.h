@@ -23,8 +23,9 @@ struct tls_env {
     struct gauge_row *gau;
     const uint32_t *cert_id; /* shm row of each config.certificate */
     /* Asks the master for the files of a certificate that lies in a directory and is needed now
-     * (we may no longer read it ourselves); tls_cert_files() follows. See tls_cert.h. */
-    void (*want_files)(void *arg, uint32_t certificate, struct slice name);
+     * (we may no longer read it ourselves); tls_cert_files() follows. See tls_cert.h. False: not
+     * now, ask again. NULL: nobody can be asked. */
+    bool (*want_files)(void *arg, uint32_t certificate, struct slice name);
     void *arg;
 };
 /* Loads what every process needs, as root, before privileges are dropped: explicit pairs, the index

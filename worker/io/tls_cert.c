@@ -17,6 +17,7 @@
 /* The master is asked again for what did not come, and for what could not be used. */
 #define ASK_AGAIN_MS  2000u
 #define FAIL_AGAIN_MS 10000u
+#define ASK_RETRY_MS  20u /* the channel to it was full */
 
 struct certs_pick {
     struct certs_entry *v[TLS_KEY__COUNT]; /* NULL: none of that kind */
@@ -145,11 +146,32 @@ static bool store_ask(struct certs_entry *e)
     uint64_t now = clock_ms() + 1; /* never 0 */
     if (!e->name[0] || !env->want_files || (e->failed_ms && now - e->failed_ms < FAIL_AGAIN_MS))
         return false;
-    if (e->wanted_ms && now - e->wanted_ms < ASK_AGAIN_MS)
+    if (list_linked(&e->unasked) || (e->wanted_ms && now - e->wanted_ms < ASK_AGAIN_MS))
         return true;
-    e->wanted_ms = now;
-    env->want_files(env->arg, e->sec->conf->id, slice_str(e->name));
+    if (env->want_files(env->arg, e->sec->conf->id, slice_str(e->name))) {
+        e->wanted_ms = now;
+        return true;
+    }
+    struct tls_certs *cs = e->sec->certs;
+    list_append(&cs->unasked, &e->unasked);
+    if (!timer_is_set(&cs->ask_again))
+        timer_set_at(&env->loop->timers, &cs->ask_again, now + ASK_RETRY_MS);
     return true;
+}
+
+static void store_ask_again(struct timer *t)
+{
+    struct tls_certs *cs = CONTAINER(t, struct tls_certs, ask_again);
+    const struct tls_env *env = &cs->t->env;
+    while (!list_empty(&cs->unasked)) {
+        struct certs_entry *e = CONTAINER(cs->unasked.next, struct certs_entry, unasked);
+        if (!env->want_files(env->arg, e->sec->conf->id, slice_str(e->name))) {
+            timer_set_at(&env->loop->timers, t, clock_ms() + ASK_RETRY_MS);
+            return;
+        }
+        list_remove(&e->unasked);
+        e->wanted_ms = clock_ms() + 1;
+    }
 }
 
 int tls_certs_give(struct tls *t, SSL *ssl, struct slice sni, struct tls_conn *c)
@@ -230,6 +252,7 @@ struct certs_entry *tls_cert_entry_new(struct certs_section *s, struct slice nam
     e->nth = nth;
     list_init(&e->used);
     list_init(&e->waiting);
+    list_init(&e->unasked);
     memcpy(e->name, name.p, name.n);
     list_append(&s->entries, &e->all);
     s->nentry++;
@@ -256,6 +279,7 @@ void tls_cert_entry_free(struct certs_entry *e)
         return;
     struct certs_section *s = e->sec;
     store_unload(e);
+    list_remove(&e->unasked);
     s->nref -= e->nref;
     tls_cert_index_drop(&s->certs->names, e);
     s->nfailed -= e->failed_ms != 0;
@@ -508,7 +532,8 @@ int tls_cert_files(struct tls *t, uint32_t certificate, struct slice name, uint3
         close(key_fd);
     if (e) {
         /* What nobody waits for and nobody has used is checked only. */
-        bool keep = e->wanted_ms || e->pair.cert || s->conf->k.load == CONF_LOAD_EAGER;
+        bool keep = e->wanted_ms || !list_empty(&e->waiting) || e->pair.cert ||
+                    s->conf->k.load == CONF_LOAD_EAGER;
         e->wanted_ms = 0;
         if (rc < 0)
             tls_cert_entry_failed(e, *ret_why = certdir_error(rc));
@@ -705,6 +730,8 @@ int tls_certs_new(struct tls *t, bool strict, struct conf_diags *d)
         return -ERR_NOMEM;
     t->certs = cs;
     cs->t = t;
+    list_init(&cs->unasked);
+    timer_init(&cs->ask_again, store_ask_again);
     int all = start_memory(cs, t->env.config);
     for (size_t i = 0; i < cs->nsec && all != -ERR_NOMEM; i++) {
         x.s = &cs->sec[i];
@@ -722,6 +749,7 @@ void tls_certs_free(struct tls *t)
     t->certs = NULL;
     if (!cs)
         return;
+    timer_stop(&cs->ask_again);
     for (size_t i = 0; i < cs->nsec; i++) {
         struct certs_section *s = &cs->sec[i];
         LIST_EACH_SAFE(it, tmp, &s->entries)

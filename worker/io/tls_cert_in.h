@@ -70,6 +70,7 @@ struct certs_entry {        /* an explicit pair, or an entry of a directory */
     struct list all;        /* certs_section.entries */
     struct list used;       /* certs_section.used, in a directory, while loaded */
     struct list waiting;    /* tls_conn.waiting */
+    struct list unasked;    /* tls_certs.unasked, while the master could not be asked */
     struct certs_section *sec;
     struct tls_pair pair;
     struct certs_ref *ref; /* [nref] */
@@ -104,6 +105,8 @@ struct tls_certs {
     struct table names;
     uint64_t **only; /* [config.nlisten]: a bit per section, NULL = all of them */
     struct tls_issuers issuers;
+    struct list unasked; /* entries, oldest first */
+    struct timer ask_again;
     char *scratch; /* CERTDIR_FILE bytes, and TLS_SCAN_DER behind them */
 };
 
