@@ -69,6 +69,15 @@ static int client_session(SSL *ssl, SSL_SESSION *s)
     return 1;
 }
 
+/* In TLS 1.2 a ticket that a resumed session got is not reported; in 1.3 tickets come later. */
+void tls_client_established(struct tls_conn *c)
+{
+    SSL_SESSION *s = SSL_get0_session(c->ssl);
+    if (SSL_version(c->ssl) < TLS1_3_VERSION && s != c->client->session &&
+        SSL_session_reused(c->ssl) && SSL_SESSION_is_resumable(s) && SSL_SESSION_up_ref(s))
+        client_session(c->ssl, s);
+}
+
 /* Keys with a pass phrase are not for us: nobody is there to type it. */
 static int client_no_password(char *p, int n, int writing, void *arg)
 {

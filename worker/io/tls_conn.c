@@ -506,6 +506,8 @@ static int conn_established(struct tls_conn *c)
         if (e < 0)
             return e;
     }
+    if (c->client)
+        tls_client_established(c);
     SSL_get0_alpn_selected(c->ssl, &p, &n);
     c->h2 = n == 2 && memcmp(p, "h2", 2) == 0;
     c->state = TLS_OPEN;

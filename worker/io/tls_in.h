@@ -149,6 +149,7 @@ int tls_info_recheck(struct tls_conn *c);
 
 int tls_clients_new(struct tls *t, bool strict, struct conf_diags *d); /* like tls_new() */
 void tls_clients_free(struct tls *t);
+void tls_client_established(struct tls_conn *c); /* keeps its session */
 /* The code of a failed handshake: -ERR_UP_CERT or -ERR_UP_TLS; sets the text. */
 int tls_client_failed(struct tls_conn *c);
 

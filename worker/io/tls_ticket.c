@@ -78,7 +78,8 @@ static int tickets_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIP
             continue;
         if (!tickets_mac(mac, key) || !EVP_DecryptInit_ex(c, cipher, NULL, key->aes, iv))
             return -1;
-        return i ? 2 : 1;
+        /* Clients use a ticket of TLS 1.3 once (RFC 8446 C.4). */
+        return i || SSL_version(ssl) >= TLS1_3_VERSION ? 2 : 1;
     }
     return 0;
 }
