@@ -253,7 +253,8 @@ struct certs_entry *tls_cert_entry_new(struct certs_section *s, struct slice nam
     list_init(&e->used);
     list_init(&e->waiting);
     list_init(&e->unasked);
-    memcpy(e->name, name.p, name.n);
+    if (name.n)
+        memcpy(e->name, name.p, name.n);
     list_append(&s->entries, &e->all);
     s->nentry++;
     if (name.n)
