@@ -49,6 +49,7 @@ void record_log(const struct stream *s)
         .reused = s->reused,
         .status = s->status,
         .reason = s->reason,
+        .grpc_status = s->grpc_status,
         .bytes_in = s->bytes_in,
         .bytes_out = s->bytes_out,
         .body_out = s->body_out,

@@ -23,6 +23,15 @@ static void worker_on_heartbeat(struct timer *t)
     timer_set_at(&w->loop.timers, t, clock_ms() + w->boot->config->global.watchdog / 4);
 }
 
+/* What clients have taken opens windows towards servers. */
+static void worker_output(struct worker *w)
+{
+    do {
+        upstreams_turn(&w->upstreams);
+        clients_turn(&w->clients);
+    } while (!list_empty(&w->upstreams.dirty));
+}
+
 static void worker_on_turn(void *arg)
 {
     struct worker *w = arg;
@@ -30,9 +39,8 @@ static void worker_on_turn(void *arg)
     counter_add(w->ctr, CTR_TURNS, 1);
     if (w->draining)
         handover_send(&w->handover);
-    upstreams_turn(&w->upstreams);
     if (w->boot->role == WORKER_SERVE)
-        clients_turn(&w->clients);
+        worker_output(w);
     if (w->draining)
         drain_check(w);
     if (w->log_dirty)
@@ -177,7 +185,6 @@ static int worker_init(struct worker *w)
     w->ctr = counter_row(b->segment, b->slot);
     w->loop.on_turn = worker_on_turn;
     w->loop.arg = w;
-    list_init(&w->upstreams.waking);
     drain_init(w);
     e = channel_open(w);
     if (e < 0)
@@ -229,8 +236,9 @@ static void worker_fini(struct worker *w)
     route_table_free(&w->streams.routes);
     stream_env_fini(&w->streams);
     clients_fini(&w->clients);
-    struct pool *const pools[] = {&w->streams.pool, &w->streams.pipes.pool, &w->clients.pool,
-                                  &w->clients.bodies, &w->upstreams.conns};
+    struct pool *const pools[] = {&w->streams.pool,    &w->streams.pipes.pool,
+                                  &w->clients.pool,    &w->clients.bodies,
+                                  &w->upstreams.conns, &w->upstreams.sessions};
     for (size_t i = 0; i < sizeof pools / sizeof pools[0]; i++)
         worker_pool_fini(pools[i]);
     upstreams_fini(&w->upstreams);

@@ -75,14 +75,20 @@ int sock_accept(int listener, union addr *ret_peer)
     }
 }
 
-bool sock_unread(int fd, uint64_t before)
+uint64_t sock_acked(int fd)
 {
     struct tcp_info info;
     socklen_t n = sizeof info;
     if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &n) ||
         n < offsetof(struct tcp_info, tcpi_bytes_acked) + sizeof info.tcpi_bytes_acked)
-        return false;
-    return info.tcpi_bytes_acked <= before + 1; /* the SYN counts as one (tcp(7), RFC 4898) */
+        return 0;
+    return info.tcpi_bytes_acked;
+}
+
+bool sock_unread(int fd, uint64_t before)
+{
+    uint64_t acked = sock_acked(fd);
+    return acked && acked <= before + 1; /* the SYN counts as one (tcp(7), RFC 4898) */
 }
 
 bool sock_idle_alive(int fd)

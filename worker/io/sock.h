@@ -15,6 +15,9 @@ int sock_accept(int listener, union addr *ret_peer);
 /* Of a connection that ended: can the peer have read anything behind the first `before` bytes we
  * sent? True when its TCP acknowledged none of it; false for unix sockets, which cannot tell. */
 bool sock_unread(int fd, uint64_t before);
+/* Bytes that the peer's TCP has acknowledged, the SYN included; 0 where that is not known (unix
+ * sockets). */
+uint64_t sock_acked(int fd);
 /* Has the peer of an idle connection closed it or sent something? One recv(MSG_PEEK). */
 bool sock_idle_alive(int fd);
 

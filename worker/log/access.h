@@ -28,6 +28,7 @@ struct access_record {
     bool reused;     /* pooled upstream connection */
     unsigned status; /* sent to the client, 0 = none */
     int reason;      /* enum err, 0 = normal end */
+    int grpc_status; /* -1 = none */
     uint64_t bytes_in, bytes_out, body_out;
     uint64_t t_queue, t_connect, t_first_byte,
         t_total;            /* queue wait, connect, request sent -> first byte, whole */

@@ -3,7 +3,9 @@
 
 #include "base/err.h"
 #include "config/keys.h"
+
 #include "worker/io/tls.h"
+#include <stdio.h>
 
 #define COMBINED                                                                                   \
     "%{client_ip} - - [%{time}] \"%{request}\" %{status} %{body_bytes} \"%{header.referer}\" "     \
@@ -28,6 +30,48 @@ static struct tls_info format_tls(const struct access_record *r)
     if (!r->link || !tls_describe(r->link, &t))
         t = (struct tls_info){.resumed = false};
     return t;
+}
+
+/* How a gRPC call failed although HTTP did not (the codes of gRPC's statuscodes.md). */
+static struct slice format_grpc_reason(int status)
+{
+    static const char *const names[] = {"grpc_ok",
+                                        "grpc_cancelled",
+                                        "grpc_unknown",
+                                        "grpc_invalid_argument",
+                                        "grpc_deadline_exceeded",
+                                        "grpc_not_found",
+                                        "grpc_already_exists",
+                                        "grpc_permission_denied",
+                                        "grpc_resource_exhausted",
+                                        "grpc_failed_precondition",
+                                        "grpc_aborted",
+                                        "grpc_out_of_range",
+                                        "grpc_unimplemented",
+                                        "grpc_internal",
+                                        "grpc_unavailable",
+                                        "grpc_data_loss",
+                                        "grpc_unauthenticated"};
+    if (status < (int)(sizeof(names) / sizeof(names[0])))
+        return slice_str(names[status]);
+    return SLICE("grpc_unknown");
+}
+
+static struct slice format_reason(const struct access_record *r)
+{
+    if (r->reason)
+        return slice_str(err_reason(r->reason));
+    return r->grpc_status > 0 ? format_grpc_reason(r->grpc_status) : SLICE_NONE;
+}
+
+/* Valid until the next call. */
+static struct slice format_grpc(const struct access_record *r)
+{
+    static char text[12];
+    if (r->grpc_status < 0)
+        return SLICE_NONE;
+    const int n = snprintf(text, sizeof(text), "%d", r->grpc_status);
+    return slice_of(text, (size_t)n);
 }
 
 static struct slice format_field(const struct http_field *f, size_t n, const struct format_op *op)

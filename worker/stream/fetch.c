@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/num.h"
 #include "base/panic.h"
 #include "worker/stream/https.h"
 
@@ -78,7 +79,19 @@ static struct slice fetch_server_host(const struct stream *s)
     const struct conf_server *c = fetch_server(s)->conf;
     if (!c->host.n)
         return SLICE("localhost");
-    return c->port == 80 ? c->host : c->name;
+    return c->port == (c->tls ? 443 : 80) ? c->host : c->name;
+}
+
+/* Trailers are of use to the server only if it knows that they reach the client (RFC 9110 6.5.1);
+ * gRPC servers insist. Connection names it for those that answer in HTTP/1.1. */
+static void fetch_add_te(struct head_out *o)
+{
+    if (o->overflow)
+        return;
+    o->n -= 2;
+    head_field(o, SLICE("TE"), SLICE("trailers"));
+    head_field(o, SLICE("Connection"), SLICE("TE"));
+    head_add(o, SLICE("\r\n"));
 }
 
 static int fetch_build_head(struct stream *s)
@@ -103,9 +116,11 @@ static int fetch_build_head(struct stream *s)
         f.host = k->host_header;
     else if (!s->req.authority.n) /* an HTTP/1.0 client need not say; many servers want to know */
         f.host = fetch_server_host(s);
-    s->upgrade = f.upgrade = fetch_upgrade_allowed(s);
+    f.upgrade = s->upgrade;
     https_forward(s, &f);
     forward_request_head(&o, &s->req, &f);
+    if (s->req.te_trailers && !s->upgrade && fetch_server(s)->protocol != UP_SPEAKS_H1)
+        fetch_add_te(&o);
     if (o.overflow)
         return -ERR_HEAD_TOO_LARGE;
     s->out_head = arena_dup(&s->arena, slice_of(o.p, o.n));
@@ -162,7 +177,8 @@ static bool fetch_server_left(const struct stream *s)
 static void fetch_again(struct stream *s, int err)
 {
     s->fresh = err == ERR_REUSED_CLOSED || err == ERR_REUSED_LOST;
-    if (!s->fresh)
+    /* One that refuses a stream may only be changing its connections. */
+    if (!s->fresh && (err != ERR_UP_REFUSED || fetch_server_left(s)))
         s->tried[s->server / 64] |= UINT64_C(1) << (s->server % 64);
     counter_add(s->env->ctr, CTR_UP_RETRIES, 1);
     s->reason = err; /* stands if there is no other server to try; cleared by the next connection */
@@ -236,7 +252,9 @@ static void fetch_connect(struct stream *s)
     fetch_note_tried(s);
     /* Looked at first where dying on the way could not be made good by another try. */
     bool check = !idempotent || s->req.framing != HTTP_BODY_NONE;
-    s->conn = up_acquire(fetch_server(s), s->fresh, check, &e);
+    unsigned flags =
+        (s->fresh ? UP_FRESH : 0u) | (check ? UP_CHECK : 0u) | (s->upgrade ? UP_HTTP1 : 0u);
+    s->conn = up_acquire(fetch_server(s), flags, &e);
     if (s->conn &&
         (!s->out_head.p || !s->req.authority.n || slice_eq(s->scope->host_header, SLICE("server"))))
         e = fetch_build_head(s);
@@ -314,16 +332,32 @@ static void fetch_pick(struct stream *s)
     fetch_connect(s);
 }
 
+/* Calls that stream are silent for as long as they like, before the answer as well. */
+static bool fetch_is_grpc(const struct http_request *r)
+{
+    const struct http_field *f = stream_field(r, FIELD_CONTENT_TYPE);
+    const struct slice type = SLICE("application/grpc");
+    return f && f->value.n >= type.n && slice_eq_ci(slice_of(f->value.p, type.n), type);
+}
+
 void fetch_begin(struct stream *s)
 {
     const struct conf_scope_keys *k = s->scope;
     s->upstream = &s->env->upstreams->group[s->route->upstream->id];
     s->key_hash = hash_fixed(s->client_ip.p, s->client_ip.n);
-    s->timeouts = (struct up_timeouts){.connect = k->connect_timeout,
-                                       .first_byte = k->first_byte_timeout,
-                                       .read = k->read_timeout,
-                                       .send = k->send_timeout,
-                                       .tunnel = k->tunnel_timeout};
+    s->grpc = fetch_is_grpc(&s->req);
+    s->timeouts =
+        (struct up_timeouts){.connect = k->connect_timeout,
+                             .first_byte = s->grpc ? k->tunnel_timeout : k->first_byte_timeout,
+                             .read = s->grpc ? k->tunnel_timeout : k->read_timeout,
+                             .send = k->send_timeout,
+                             .tunnel = k->tunnel_timeout};
+    s->upgrade = fetch_upgrade_allowed(s);
+    enum conf_uproto proto = s->upstream->conf->k.protocol;
+    if (s->upgrade && (proto == CONF_UPROTO_H2 || proto == CONF_UPROTO_H2C)) {
+        stream_error(s, ERR_UP_NO_UPGRADE);
+        return;
+    }
     if (s->upstream->words > 1)
         s->tried = ARENA_ARRAY(&s->arena, uint64_t, s->upstream->words);
     if (!s->tried) {
@@ -443,6 +477,12 @@ static void fetch_on_connected(void *user)
     fetch_body_ready(user);
 }
 
+static void fetch_on_moved(void *user, struct up_conn *to)
+{
+    struct stream *s = user;
+    s->conn = to;
+}
+
 static void fetch_on_drained(void *user)
 {
     struct stream *s = user;
@@ -477,6 +517,15 @@ static enum http_framing fetch_client_framing(const struct stream *s, const stru
     if (r->framing == HTTP_BODY_NONE || r->framing == HTTP_BODY_LENGTH)
         return r->framing;
     return s->req.minor ? HTTP_BODY_CHUNKED : HTTP_BODY_CLOSE;
+}
+
+/* Of the head when the call failed at once ("trailers only"), else of the trailers. */
+static void fetch_note_grpc(struct stream *s, const struct http_field *f, size_t n)
+{
+    uint64_t v;
+    for (size_t i = 0; s->grpc && i < n; i++)
+        if (f[i].id == FIELD_GRPC_STATUS && num_u64(f[i].value, &v) == 0 && v <= INT16_MAX)
+            s->grpc_status = (int)v;
 }
 
 static int fetch_on_head(void *user, const struct http_response *r)
@@ -516,6 +565,8 @@ static int fetch_on_head(void *user, const struct http_response *r)
     s->fwd.write_length =
         r->has_length && s->fwd.framing != HTTP_BODY_CHUNKED && s->fwd.framing != HTTP_BODY_CLOSE;
     s->status = (uint16_t)r->status;
+    fetch_note_grpc(s, r->field, r->nfield);
+    s->kept = s->conn->head_lasts;
     buf_fini(&s->replay);
     return 0;
 }
@@ -616,12 +667,13 @@ static int fetch_on_data(void *user, const char *p, size_t n, bool end,
     bool first = s->pending != NULL;
     s->pending = NULL;
     s->body_out += n;
+    fetch_note_grpc(s, trailer, ntrailer);
     int e = s->client_ops->send(s, &o);
     if (e < 0)
         return fetch_client_gone(s);
     if (first && end && e == 0)
         s->kept = true; /* logged before this call returns: the slices are still good */
-    else if (first && s->scope->access_log.n)
+    else if (first && !s->kept && s->scope->access_log.n)
         fetch_keep_head(s);
     if (!end && e == 0)
         fetch_try_pipe(s);
@@ -647,12 +699,14 @@ static void fetch_on_failed(void *user, int err)
         s->pending = NULL;
         s->have_resp = false;
         s->status = 0;
+        s->grpc_status = -1;
     }
     fetch_failed(s, err, 0);
 }
 
 static const struct up_events fetch_events = {
     .connected = fetch_on_connected,
+    .moved = fetch_on_moved,
     .interim = fetch_on_interim,
     .head = fetch_on_head,
     .data = fetch_on_data,

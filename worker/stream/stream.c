@@ -67,6 +67,7 @@ struct stream *stream_new(struct stream_env *e, const struct stream_client *ops,
     s->client_ip = peer->ip;
     s->nth = nth;
     s->server = -1;
+    s->grpc_status = -1;
     s->begin_us = clock_us();
     s->wall_ms = clock_cached.wall_ms;
     s->queue_us = s->connect_us = s->first_us = UINT64_MAX;

@@ -9,7 +9,7 @@
 #include "shm/counter.h"
 #include "worker/http/forward.h"
 #include "worker/stream/route.h"
-#include "worker/upstream/h1.h"
+#include "worker/upstream/up.h"
 
 struct stream;
 
@@ -127,6 +127,7 @@ struct stream {
     int64_t wall_ms;
     int server;      /* index of the server tried last; -1 = none */
     int reason;      /* enum err of an abnormal end */
+    int grpc_status; /* what the server's answer said at its end; -1 = nothing */
     uint32_t nth;    /* request of its connection */
     uint16_t status; /* of the final head given to the client */
     uint8_t state;
@@ -136,6 +137,7 @@ struct stream {
     bool malformed; /* req is not to be trusted: only an error answer follows */
     bool have_resp, kept, body_end, answer_end, no_replay, want_body;
     bool reused, fresh, retry_counted, upgrade, up_eof, client_eof, in_begin;
+    bool grpc; /* either side may be silent for as long as a tunnel's may */
     struct arena arena;
     char inline_mem[STREAM_ARENA] __attribute__((aligned(16)));
 };

@@ -295,8 +295,9 @@ static bool server_fault(int err, bool gateway_status)
         err = -err;
     if (err == 0)
         return gateway_status;
+    /* A connection that a server ends in good order takes what was on its way with it. */
     return err_source(err) == ERR_SRC_UPSTREAM && err != ERR_REUSED_CLOSED &&
-           err != ERR_REUSED_LOST;
+           err != ERR_REUSED_LOST && err != ERR_UP_REFUSED;
 }
 
 static void row_add(_Atomic uint64_t *v)

@@ -1,10 +1,9 @@
-/* HTTP/1 towards servers: sending, receiving, decoding; see h1.h. Connections come from and go back
+/* HTTP/1 towards servers: sending, receiving, decoding; see up.h. Connections come from and go back
  * to conn.c. */
 #include "worker/upstream/h1.h"
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "base/panic.h"
 #include "worker/http/h1_head.h"
 #include "worker/io/sock.h"
 #include "worker/upstream/conn.h"
@@ -25,112 +24,6 @@
 /* A head that is still incomplete (at most 256 KiB, see keys.def) and a read behind it. */
 _Static_assert(UP_READ + 262144 <= LOOP_SCRATCH, "scratch too small");
 
-static struct loop *up_loop(const struct up_conn *c)
-{
-    return c->server->group->all->loop;
-}
-
-static void up_timer(struct up_conn *c, uint64_t ms)
-{
-    timer_set_at(&up_loop(c)->timers, &c->timer, clock_ms() + ms);
-}
-
-/* The one place that decides which deadline runs. */
-void up_rearm(struct up_conn *c)
-{
-    const struct up_timeouts *t = c->timeouts;
-    switch ((enum up_state)c->state) {
-    case UP_CONNECTING:
-        up_timer(c, t->connect);
-        break;
-    case UP_REQUEST:
-        if (link_backlog(&c->link, &c->out))
-            up_timer(c, t->send);
-        else
-            timer_off(&c->timer);
-        break;
-    case UP_WAITING:
-        up_timer(c, t->first_byte);
-        break;
-    case UP_BODY:
-        if (c->paused)
-            timer_off(&c->timer);
-        else
-            up_timer(c, c->event_stream ? t->tunnel : t->read);
-        break;
-    case UP_TUNNEL:
-        up_timer(c, t->tunnel);
-        break;
-    case UP_IDLE:
-    case UP_CLOSED:
-    case UP__COUNT:
-        break;
-    }
-}
-
-/* Bit t of row f: the step f -> t is legal. */
-#define STEP(n) (1u << UP_##n)
-static const uint8_t up_steps[UP__COUNT] = {
-    [UP_CONNECTING] = STEP(REQUEST) | STEP(TUNNEL) | STEP(CLOSED), /* TUNNEL: of another worker */
-    [UP_REQUEST] = STEP(WAITING) | STEP(BODY) | STEP(TUNNEL) | STEP(CLOSED),
-    [UP_WAITING] = STEP(BODY) | STEP(TUNNEL) | STEP(CLOSED),
-    [UP_BODY] = STEP(IDLE) | STEP(CLOSED),
-    [UP_TUNNEL] = STEP(CLOSED),
-    [UP_IDLE] = STEP(REQUEST) | STEP(CLOSED),
-};
-#undef STEP
-
-void up_set_state(struct up_conn *c, enum up_state st)
-{
-    DEBUG_MUST(up_steps[c->state] >> st & 1u);
-    c->state = (uint8_t)st;
-}
-
-/* A state of a request, with its deadline. */
-static void up_enter(struct up_conn *c, enum up_state st)
-{
-    up_set_state(c, st);
-    up_rearm(c);
-}
-
-/* Closes, detaches, then tells the exchange. */
-static void up_fail(struct up_conn *c, int err)
-{
-    const struct up_events *ev = c->events;
-    void *user = c->user;
-    up_conn_close(c);
-    if (ev)
-        ev->failed(user, err);
-}
-
-static int up_timeout_error(const struct up_conn *c)
-{
-    switch ((enum up_state)c->state) {
-    case UP_CONNECTING:
-        return ERR_CONNECT_TIMEOUT;
-    case UP_REQUEST:
-        return ERR_UP_WRITE_TIME;
-    case UP_WAITING:
-        return ERR_UP_FIRST_BYTE;
-    case UP_BODY:
-    case UP_TUNNEL:
-    case UP_IDLE:
-    case UP_CLOSED:
-    case UP__COUNT:
-        break;
-    }
-    return ERR_UP_READ_TIME;
-}
-
-void up_on_timer(struct timer *t)
-{
-    struct up_conn *c = CONTAINER(t, struct up_conn, timer);
-    if (c->state == UP_IDLE)
-        up_conn_close(c);
-    else if (c->state != UP_CLOSED)
-        up_fail(c, up_timeout_error(c));
-}
-
 /* ---- sending ---- */
 
 /* The kernel refused our bytes: the server has gone, but its answer may be waiting. Reading tells
@@ -144,14 +37,6 @@ static void up_send_broken(struct up_conn *c)
     c->send_broken = true;
     c->link.io.ready |= IO_HUP | IO_READ;
     io_again(up_loop(c), &c->link.io);
-}
-
-static void up_request_complete(struct up_conn *c)
-{
-    c->request_done = true;
-    c->sent_us = clock_us();
-    if (c->state == UP_REQUEST)
-        up_enter(c, UP_WAITING);
 }
 
 static int up_write(struct up_conn *c, const struct iovec *v, int n, bool end)
@@ -175,15 +60,13 @@ static int up_write(struct up_conn *c, const struct iovec *v, int n, bool end)
     return 0;
 }
 
-int up_send(struct up_conn *c, const char *p, size_t n, bool end, const struct http_field *trailer,
-            size_t ntrailer)
+static int up_h1_send(struct up_conn *c, const char *p, size_t n, bool end,
+                      const struct http_field *trailer, size_t ntrailer)
 {
     struct iovec v[5];
     int k = 0;
     char size[24];
     bool chunked = c->state != UP_TUNNEL && c->request_framing == HTTP_BODY_CHUNKED;
-    if (c->send_broken)
-        return 0;
     if (c->head.n)
         v[k++] = (struct iovec){(void *)(uintptr_t)c->head.p, c->head.n};
     c->head = SLICE_NONE;
@@ -208,11 +91,6 @@ int up_send(struct up_conn *c, const char *p, size_t n, bool end, const struct h
     return up_write(c, v, k, end && c->state != UP_TUNNEL);
 }
 
-int up_flush(struct up_conn *c)
-{
-    return c->head.n ? up_send(c, NULL, 0, false, NULL, 0) : 0;
-}
-
 static int up_send_head_alone(struct up_conn *c)
 {
     struct iovec v = {(void *)(uintptr_t)c->head.p, c->head.n};
@@ -220,43 +98,19 @@ static int up_send_head_alone(struct up_conn *c)
     return up_write(c, &v, 1, true);
 }
 
-int up_begin(struct up_conn *c, const struct up_request *r)
+static int up_h1_begin(struct up_conn *c)
 {
-    c->head = r->head;
-    c->method = r->method;
-    c->request_framing = r->framing;
-    c->timeouts = r->timeouts;
-    c->arena = r->arena;
-    c->events = r->events;
-    c->user = r->user;
-    c->began_us = clock_us();
-    c->sent_us = c->first_us = 0;
-    c->requests++;
-    if (c->state == UP_CONNECTING) {
-        up_rearm(c);
-        return 0;
-    }
-    c->connected_us = c->began_us;
-    up_rearm(c);
     return c->request_framing == HTTP_BODY_NONE ? up_send_head_alone(c) : 0;
 }
 
-static void up_connected(struct up_conn *c)
+void up_h1_connected(struct up_conn *c)
 {
-    int e = sock_connect_result(c->link.io.fd);
-    if (e < 0) {
-        up_fail(c, -e);
-        return;
-    }
-    c->connected_us = clock_us();
     up_enter(c, UP_REQUEST);
-    if (c->request_framing == HTTP_BODY_NONE) {
-        e = up_send_head_alone(c);
-        if (e < 0)
-            up_fail(c, -e);
-        return;
-    }
-    c->events->connected(c->user);
+    int e = up_h1_begin(c);
+    if (e < 0)
+        up_fail(c, -e);
+    else if (c->request_framing != HTTP_BODY_NONE)
+        c->events->connected(c->user);
 }
 
 static void up_writable(struct up_conn *c)
@@ -504,7 +358,9 @@ static void up_eof(struct up_conn *c, bool reset)
             (void)up_give(c, NULL, 0, true, NULL, 0);
         return;
     case UP_CONNECTING:
+    case UP_HANDSHAKE:
     case UP_IDLE:
+    case UP_SESSION:
     case UP_CLOSED:
     case UP__COUNT:
         return;
@@ -588,41 +444,17 @@ static void up_read(struct up_conn *c)
     }
 }
 
-void up_resume(struct up_conn *c)
+static void up_h1_resume(struct up_conn *c)
 {
-    if (!c->paused)
-        return;
-    c->paused = false;
-    up_rearm(c);
     /* In the next turn: the caller is in the middle of its own work. */
     if (c->link.io.ready & IO_READ)
         io_again(up_loop(c), &c->link.io);
 }
 
-void up_on_event(struct io *io)
+void up_h1_event(struct up_conn *c)
 {
-    struct up_conn *c = CONTAINER(io, struct up_conn, link.io);
-    switch ((enum up_state)c->state) {
-    case UP_CONNECTING:
-        if (io->ready & (IO_WRITE | IO_ERR))
-            up_connected(c);
-        if (c->state == UP_CLOSED || c->state == UP_CONNECTING)
-            return;
-        break;
-    case UP_IDLE:
-        if (io->ready & (IO_READ | IO_HUP))
-            up_conn_idle_closed(c);
-        return;
-    case UP_CLOSED:
-    case UP__COUNT:
-        return;
-    case UP_REQUEST:
-    case UP_WAITING:
-    case UP_BODY:
-    case UP_TUNNEL:
-        break;
-    }
-    if ((io->ready & IO_WRITE) && link_backlog(&c->link, &c->out))
+    const struct io *io = &c->link.io;
+    if ((io->ready & IO_WRITE) && !c->send_broken && link_backlog(&c->link, &c->out))
         up_writable(c);
     if (c->state == UP_TUNNEL && c->eof &&
         (io->ready & IO_ERR)) { /* it had only finished sending; now it is gone altogether */
@@ -635,3 +467,83 @@ void up_on_event(struct io *io)
     }
     up_read(c);
 }
+
+/* ---- between requests ---- */
+
+bool up_h1_quiet(struct up_conn *c)
+{
+    if (!c->link.tls)
+        return sock_idle_alive(c->link.io.fd);
+    char byte;
+    return link_recv(&c->link, &byte, 1) == -ERR_AGAIN;
+}
+
+static bool up_h1_keep(struct up_conn *c)
+{
+    const struct upstream *u = c->server->group;
+    if (!c->answered || !c->request_done || !c->persistent || c->eof || c->send_broken ||
+        c->state != UP_BODY || u->all->closing || !u->conf->k.keepalive ||
+        (c->link.io.ready & IO_HUP) || link_backlog(&c->link, &c->out))
+        return false;
+    /* A read that was not short (a spliced body, a full buffer) has not shown the socket to be
+     * empty; bytes behind the answer would be taken for the next one. */
+    if (c->link.io.ready & IO_READ) {
+        if (!up_h1_quiet(c))
+            return false;
+        c->link.io.ready &= (uint8_t)~IO_READ;
+    }
+    return true;
+}
+
+static void up_h1_release(struct up_conn *c)
+{
+    struct up_server *s = c->server;
+    struct upstreams *us = s->group->all;
+    if (!up_h1_keep(c)) {
+        up_conn_close(c);
+        return;
+    }
+    up_conn_account(c);
+    gauge_add(us->gau, GAU_UP_ACTIVE, -1);
+    list_remove(&c->node);
+    list_push(&s->idle, &c->node);
+    up_conn_count_idle(s, 1);
+    up_set_state(c, UP_IDLE);
+    c->events = NULL;
+    c->user = NULL;
+    c->arena = NULL;
+    c->pipe = NULL;
+    c->idle_since = clock_ms();
+    c->answered = c->request_done = c->request_end = c->got_head = c->slow = c->paused =
+        c->event_stream = false;
+    c->interims = 0;
+    timer_set_at(&us->loop->timers, &c->timer, clock_ms() + up_conn_idle_ms(c));
+}
+
+static void up_h1_close(struct up_conn *c)
+{
+    outq_free(&c->out);
+    free(c->in);
+    c->in = NULL;
+    c->link.ops->close(&c->link);
+}
+
+static size_t up_h1_backlog(const struct up_conn *c)
+{
+    return link_backlog(&c->link, &c->out);
+}
+
+/* What goes out sets the timer again at once. */
+static bool up_h1_moving(struct up_conn *c)
+{
+    (void)c;
+    return false;
+}
+
+const struct up_proto up_h1 = {.begin = up_h1_begin,
+                               .send = up_h1_send,
+                               .resume = up_h1_resume,
+                               .backlog = up_h1_backlog,
+                               .moving = up_h1_moving,
+                               .release = up_h1_release,
+                               .close = up_h1_close};

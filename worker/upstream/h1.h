@@ -1,128 +1,16 @@
-/* One HTTP/1 connection to a server: connect or reuse, one request at a time, the answer decoded
- * and handed up in order. */
+/* HTTP/1 on a connection to a server. Between the files of this folder only. */
 #ifndef WORKER_UPSTREAM_H1_H
 #define WORKER_UPSTREAM_H1_H
 
-#include "worker/http/h1_chunk.h"
-#include "worker/http/http.h"
-#include "worker/io/pipe.h"
-#include "worker/upstream/upstream.h"
+#include "worker/upstream/up.h"
 
-enum up_state {
-    UP_CONNECTING,
-    UP_REQUEST, /* the request goes out */
-    UP_WAITING, /* all of it has; no answer yet */
-    UP_BODY,
-    UP_TUNNEL,
-    UP_IDLE, /* pooled */
-    UP_CLOSED,
-    UP__COUNT
-};
+extern const struct up_proto up_h1;
 
-/* What the exchange hears. After failed(), or when the exchange itself calls up_release() or
- * up_abort(), nothing more comes. */
-struct up_events {
-    /* the request has begun to go out; its body may follow */
-    void (*connected)(void *user);
-    /* 1xx, not 101; negative: the connection was given up */
-    int (*interim)(void *user, const struct http_response *r);
-    /* r is valid until the data() that follows at once; negative as above */
-    int (*head)(void *user, const struct http_response *r);
-    /* Decoded body bytes (n may be 0 right after the head), valid for the call. end: the answer is
-     * complete. 1: pause reading until up_resume(); negative: the connection was given up or
-     * released. */
-    int (*data)(void *user, const char *p, size_t n, bool end, const struct http_field *trailer,
-                size_t ntrailer);
-    /* Body bytes went into the pipe given to up_splice(); returns as data(). */
-    int (*piped)(void *user, size_t n, bool end);
-    /* queued request bytes have gone: more may come */
-    void (*drained)(void *user);
-    /* positive enum err; the connection is gone */
-    void (*failed)(void *user, int err);
-};
-struct up_timeouts {
-    uint64_t connect, first_byte, read, send, tunnel; /* ms */
-};
-struct up_conn {
-    struct link link;
-    union {
-        struct timer timer;
-        struct loop_corpse corpse;
-    };
-    struct up_server *server;
-    const struct up_events *events;
-    void *user;
-    struct list node; /* server's idle list, or upstreams.busy */
-    struct outq out;
-    char *in; /* a head that is still incomplete */
-    uint32_t in_n, in_cap;
-    size_t scan;
-    const struct up_timeouts *timeouts;
-    /* request head not yet given to the kernel; the exchange keeps its bytes */
-    struct slice head;
-    uint64_t left; /* answer body bytes still to come (LENGTH) */
-    struct h1_chunk chunk;
-    struct pipe *pipe;   /* the rest of the body goes through it, uncopied */
-    struct arena *arena; /* of the exchange, for trailers */
-    /* attempt began; request complete; first byte of the answer */
-    uint64_t began_us, sent_us, first_us;
-    uint64_t connected_us;
-    uint64_t idle_since;
-    uint64_t bytes_in, bytes_out; /* of this request */
-    uint64_t sent_before;         /* by the requests before it */
-    uint32_t requests;
-    uint32_t allowed_idle_ms; /* from Keep-Alive: timeout=N; 0 = not said */
-    enum http_method method;
-    enum http_framing framing; /* of the answer */
-    enum http_framing request_framing;
-    uint8_t state;
-    uint8_t interims;
-    bool reused, paused, persistent, answered, event_stream, eof;
-    bool request_done; /* all of it is with the kernel */
-    bool request_end;  /* its end is in `out` */
-    bool send_broken;  /* the server takes no more; its answer may still come */
-    bool got_head, shut_after;
-    bool slow; /* the client did not keep up with this answer */
-};
-
-/* A connection to the server: pooled (unless fresh) or new. NULL with *ret_err (negative). */
-struct up_conn *up_acquire(struct up_server *s, bool fresh, bool check_alive, int *ret_err);
-struct up_request {
-    struct slice head;
-    enum http_method method;
-    enum http_framing framing; /* of the request body */
-    const struct up_timeouts *timeouts;
-    struct arena *arena;
-    const struct up_events *events;
-    void *user;
-};
-/* A tunnel's connection from another worker: fd is ours on success. NULL: no memory, or epoll
- * refused. */
-struct up_conn *up_adopt(struct up_server *s, int fd);
-void up_take_tunnel(struct up_conn *c, const struct up_timeouts *t, const struct up_events *ev,
-                    void *user);
-/* Begins a request on it. With a body the head waits for the first up_send() or up_flush(). 0, or
- * negative: the connection is gone, no event follows. */
-int up_begin(struct up_conn *c, const struct up_request *r);
-/* Body bytes; all are taken. 0, 1 = backed up (wait for drained()), negative = the connection is
- * gone (no event follows). */
-int up_send(struct up_conn *c, const char *p, size_t n, bool end, const struct http_field *trailer,
-            size_t ntrailer);
-int up_flush(struct up_conn *c);
-void up_resume(struct up_conn *c);
-/* From data() only: the rest of a body of known length goes through the pipe (the exchange's).
- * False: not worth it or not possible. */
-bool up_splice(struct up_conn *c, struct pipe *p);
-/* Is there enough left of a body for it? */
-bool up_spliceable(const struct up_conn *c);
-/* After the peer's end in a tunnel. */
-void up_shutdown(struct up_conn *c);
-/* The exchange is over: back to the pool when the answer was complete and both sides agree, else
- * closed. */
-void up_release(struct up_conn *c);
-void up_abort(struct up_conn *c);
-/* The deadline of whatever is being waited for, re-armed by the exchange when it changes its mind
- * (event streams). */
-void up_rearm(struct up_conn *c);
+/* connected, and secured where that is due: its request goes out */
+void up_h1_connected(struct up_conn *c);
+/* its socket is ready while a request is on it */
+void up_h1_event(struct up_conn *c);
+/* Said the server nothing (new TLS tickets aside) while the connection was idle? */
+bool up_h1_quiet(struct up_conn *c);
 
 #endif

@@ -12,8 +12,12 @@ libupstream_a_SOURCES = \
 	worker/upstream/conn.h \
 	worker/upstream/h1.c \
 	worker/upstream/h1.h \
+	worker/upstream/h2.c \
+	worker/upstream/h2.h \
 	worker/upstream/resolver.c \
 	worker/upstream/resolver.h \
+	worker/upstream/up.c \
+	worker/upstream/up.h \
 	worker/upstream/upstream.c \
 	worker/upstream/upstream.h
 

@@ -6,13 +6,29 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "shm/resolve.h"
-#include "worker/upstream/h1.h"
+#include "worker/io/tls.h"
+#include "worker/upstream/h2.h"
 
 #include <string.h>
 #include <unistd.h>
 
+static enum up_speaks up_server_speaks(const struct conf_upstream *u, const struct conf_server *s)
+{
+    switch (u->k.protocol) {
+    case CONF_UPROTO_H1:
+        break;
+    case CONF_UPROTO_H2:
+    case CONF_UPROTO_H2C:
+        return UP_SPEAKS_H2;
+    case CONF_UPROTO_AUTO:
+        return s->tls ? UP_SPEAKS_EITHER : UP_SPEAKS_H1;
+    }
+    return UP_SPEAKS_H1;
+}
+
+/* index: in its upstream; nth: of all servers */
 static int up_server_init(struct up_server *s, struct upstream *u, const struct conf_server *conf,
-                          const struct upstreams_env *env, size_t nth)
+                          const struct upstreams_env *env, size_t index, size_t nth)
 {
     struct upstreams *us = u->all;
     s->conf = conf;
@@ -21,6 +37,13 @@ static int up_server_init(struct up_server *s, struct upstream *u, const struct 
     s->resolve_id = env->resolve_id[nth];
     s->row = server_row(us->segment, us->slot, s->id);
     list_init(&s->idle);
+    list_init(&s->sessions);
+    s->protocol = up_server_speaks(u->conf, conf);
+    if (conf->tls) {
+        s->tls = us->tls ? tls_client_of(us->tls, u->conf->id, index) : NULL;
+        if (!s->tls)
+            return -ERR_INVAL;
+    }
     s->addr = ARENA_ARRAY(&us->arena, struct addr_any, conf->literal ? 1 : RESOLVE_ADDRS);
     if (!s->addr)
         return -ERR_NOMEM;
@@ -47,7 +70,7 @@ static int upstream_init(struct upstreams *us, struct upstream *u, const struct 
     if (!u->server)
         return -ERR_NOMEM;
     for (size_t i = 0; i < u->n; i++) {
-        int e = up_server_init(&u->server[i], u, &conf->k.server.v[i], env, first + i);
+        int e = up_server_init(&u->server[i], u, &conf->k.server.v[i], env, i, first + i);
         if (e < 0)
             return e;
         u->named = u->named || u->server[i].resolve_id != UINT32_MAX;
@@ -67,6 +90,7 @@ static void upstream_init_removed(struct upstreams *us)
                                             .resolve_id = UINT32_MAX,
                                             .row = &us->removed_row};
     list_init(&us->removed_server.idle);
+    list_init(&us->removed_server.sessions);
     us->removed = (struct upstream){
         .conf = &conf, .all = us, .server = &us->removed_server, .n = 1, .words = 1};
     list_init(&us->removed.queue);
@@ -75,12 +99,17 @@ static void upstream_init_removed(struct upstreams *us)
 
 int upstreams_init(struct upstreams *us, const struct upstreams_env *env)
 {
-    *us = (struct upstreams){
-        .loop = env->loop, .segment = env->segment, .slot = env->slot, .kick_fd = env->kick_fd};
+    *us = (struct upstreams){.loop = env->loop,
+                             .segment = env->segment,
+                             .slot = env->slot,
+                             .kick_fd = env->kick_fd,
+                             .tls = env->tls};
     us->ctr = counter_row(us->segment, us->slot);
     us->gau = gauge_row(us->segment, us->slot);
     list_init(&us->waking);
     list_init(&us->busy);
+    list_init(&us->dirty);
+    pool_init(&us->sessions, "upstream sessions", up_h2_size);
     pool_init(&us->conns, "upstream connections", sizeof(struct up_conn));
     arena_init(&us->arena, NULL, 0, 0);
     upstream_init_removed(us);
@@ -104,6 +133,7 @@ void upstreams_close(struct upstreams *us)
     (void)upstreams_trim(us, UINT32_MAX);
     while (!list_empty(&us->busy))
         up_abort(CONTAINER(us->busy.next, struct up_conn, node));
+    (void)upstreams_trim(us, UINT32_MAX);
 }
 
 void upstreams_fini(struct upstreams *us)
@@ -266,6 +296,7 @@ void upstreams_turn(struct upstreams *us)
         list_remove(&u->waking);
         upstream_wake(u);
     }
+    up_h2_turn(us);
 }
 
 void upstreams_kicked(struct upstreams *us)
@@ -290,6 +321,7 @@ unsigned upstreams_trim(struct upstreams *us, unsigned most)
                 up_abort(CONTAINER(idle->prev, struct up_conn, node));
                 closed++;
             }
+            closed += up_h2_trim(&us->group[i].server[j], most - closed);
         }
     return closed;
 }

@@ -1,6 +1,6 @@
 /* Upstream groups as one worker runs them: servers with their addresses and idle connections, the
  * queue for a free server, and the accounting of each attempt in shared memory. Choosing is
- * balance.h's, speaking HTTP/1 is h1.h's. */
+ * balance.h's, a request at a server is up.h's. */
 #ifndef WORKER_UPSTREAM_UPSTREAM_H
 #define WORKER_UPSTREAM_UPSTREAM_H
 
@@ -12,6 +12,9 @@
 #include "worker/upstream/balance.h"
 
 struct up_conn;
+struct tls;
+struct tls_client;
+enum up_speaks { UP_SPEAKS_H1, UP_SPEAKS_H2, UP_SPEAKS_EITHER /* TLS, and ALPN decides */ };
 struct up_server {
     const struct conf_server *conf;
     struct upstream *group;
@@ -23,6 +26,12 @@ struct up_server {
     struct server_row *row;
     struct list idle; /* struct up_conn.node, newest first */
     uint32_t nidle;
+    struct tls_client *tls; /* NULL: plain */
+    struct list sessions;   /* struct up_h2.node, oldest first */
+    uint32_t h2_most;       /* streams at once, as its last session said; 0 = not known */
+    uint64_t h1_until_ms;   /* EITHER: it chose HTTP/1.1 */
+    uint64_t tls_logged_ms;
+    enum up_speaks protocol;
 };
 struct upstream {
     const struct conf_upstream *conf;
@@ -57,8 +66,10 @@ struct upstreams {
     struct up_server removed_server;
     struct server_row removed_row;
     struct list waking;
-    struct list busy; /* struct up_conn.node with a request on them */
-    struct pool conns;
+    struct list busy;  /* struct up_conn.node with a request on them */
+    struct list dirty; /* struct up_h2.dirty: with output, or to be looked at */
+    struct pool conns, sessions;
+    struct tls *tls;
     struct arena arena;
     bool closing; /* draining: nothing goes back to the pools */
 };
@@ -70,14 +81,14 @@ struct upstreams_env {
     uint32_t slot;
     const uint32_t *server_id, *resolve_id; /* all servers in configuration order */
     const int *kick_fd;
-    struct tls *tls;
+    struct tls *tls; /* NULL: no server has TLS */
     uint32_t workers;
 };
 int upstreams_init(struct upstreams *us, const struct upstreams_env *env);
 /* every connection, idle or not; the exchanges are over */
 void upstreams_close(struct upstreams *us);
 void upstreams_fini(struct upstreams *us);
-/* End of a turn: gives places that became free to those who wait. */
+/* End of a turn: gives places that became free to those who wait; output of HTTP/2 sessions. */
 void upstreams_turn(struct upstreams *us);
 /* Another worker gave a place back (our eventfd was kicked). */
 void upstreams_kicked(struct upstreams *us);
