@@ -108,13 +108,18 @@ static void store_first(struct certs_section *s, struct certs_pick *p)
     }
 }
 
+/* Nobody's name: what is marked as the default, else the first pair of the file, as other proxies
+ * have it. A directory is given to strangers only when it says so. */
 static struct certs_pick store_pick(struct tls_certs *cs, const struct conf_listen *l,
                                     struct slice sni)
 {
     struct certs_pick p = store_named(cs, l, sni);
-    for (size_t i = 0; !p.any && i < cs->nsec; i++) {
-        if (cs->sec[i].conf->k.default_ && store_allows(cs, l, &cs->sec[i]))
-            store_first(&cs->sec[i], &p);
+    for (int pass = 0; pass < 2; pass++) {
+        for (size_t i = 0; !p.any && i < cs->nsec; i++) {
+            const struct conf_certificate *c = cs->sec[i].conf;
+            if ((pass ? c->k.pair.n > 0 : c->k.default_) && store_allows(cs, l, &cs->sec[i]))
+                store_first(&cs->sec[i], &p);
+        }
     }
     return p;
 }
