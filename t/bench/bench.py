@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import statistics
 import subprocess
 import sys
@@ -18,7 +19,8 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 TOP = HERE.parent.parent
 PROXY_CPU, OTHER_CPU = 0, 1
-PORT, ORIGIN = 18180, 19180
+PORT, ORIGIN, TLSPORT = 18180, 19180, 18543
+OWN = "o" * 1024               # what /own answers: a KiB that the proxy itself has
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +33,9 @@ class Load:
     idle: bool = False         # memory of connections that wait, instead of time
     floor: tuple = ("pass",)   # the mode of relay.c that is this load's floor; empty: none
     without: tuple = ()
+    tls: bool = False          # over TLS
+    h2: int = 0                # HTTP/2 with so many requests in flight per connection (h2load)
+    shake: str = ""            # a handshake per request: new or resume (shake.c)
 
 
 LOADS = {
@@ -41,6 +46,14 @@ LOADS = {
     "noka": Load("/b/200", 200, 32, wrk=("-H", "Connection: close"), floor=()),
     "c2000": Load("/b/200", 200, 2000),
     "idle": Load("/b/200", 200, 5000, idle=True, floor=()),
+    "tls1k": Load("/own", 1024, 64, tls=True, floor=("tls",), without=("varnish",)),
+    "tls1m": Load("/b/1048576", 1 << 20, 16, tls=True, floor=(), without=("varnish",)),
+    "tlsproxy": Load("/b/200", 200, 64, tls=True, floor=(), without=("varnish",)),
+    "shake": Load("/own", 1024, 4, tls=True, shake="new", floor=("tls",), without=("varnish",)),
+    "resume": Load("/own", 1024, 4, tls=True, shake="resume", floor=("tls",), without=("varnish",)),
+    "h2hit": Load("/own", 1024, 16, tls=True, h2=32, floor=(), without=("varnish",)),
+    "h2proxy": Load("/b/200", 200, 16, tls=True, h2=32, floor=(), without=("varnish",)),
+    "idletls": Load("/b/200", 200, 3000, idle=True, tls=True, floor=(), without=("varnish",)),
 }
 PEERS = ("nginx", "haproxy", "h2o", "varnish")
 
@@ -69,7 +82,8 @@ def command(proxy, load, directory, tools, args):
     """How a proxy is started for a load, its configuration written into directory. None: not installed."""
     def conf(name, source=None):
         text = pathlib.Path(source or HERE / "conf" / name).read_text()
-        for key, value in (("DIR", directory), ("PORT", PORT), ("ORIGIN", ORIGIN)):
+        for key, value in (("DIR", directory), ("PORT", PORT), ("ORIGIN", ORIGIN), ("TLSPORT", TLSPORT), ("OWN", OWN),
+                           ("CERT", f"{tools}/cert.pem"), ("KEY", f"{tools}/key.pem"), ("PEM", f"{tools}/both.pem"), ("WWW", f"{tools}/www")):
             text = text.replace(f"@{key}@", str(value))
         path = pathlib.Path(directory) / name
         path.write_text(text)
@@ -77,6 +91,8 @@ def command(proxy, load, directory, tools, args):
 
     if proxy == "relay":
         mode = load.floor[0]
+        if mode == "tls":
+            return [f"{tools}/tls_floor", str(TLSPORT), f"{tools}/cert.pem", f"{tools}/key.pem", str(load.size)]
         return [f"{tools}/relay", mode, str(PORT), str(load.size if mode == "hit" else ORIGIN)]
     if proxy in ("rpd", "old"):
         binary = rpd_binary() if proxy == "rpd" else args.old
@@ -144,6 +160,16 @@ def memory_bytes(pid):
     return total
 
 
+def dial(load):
+    """A connection as the load has them."""
+    connection = socket.create_connection(("127.0.0.1", TLSPORT if load.tls else PORT), 10)
+    if not load.tls:
+        return connection
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context.wrap_socket(connection, server_hostname="bench.test")
+
+
 def ask(connection, load):
     """One keep-alive request on the connection; the answer must be 200 and complete. Returns the connection."""
     connection.sendall(f"GET {load.path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
@@ -192,7 +218,7 @@ class Running:
             if self.process.poll() is not None:
                 raise Broken("it ended: " + pathlib.Path(f"{self.directory}/output").read_text(errors="replace")[-2000:])
             try:
-                with socket.create_connection(("127.0.0.1", PORT), 2) as connection:
+                with dial(self.load) as connection:
                     ask(connection, self.load)
                     return
             except OSError as e:
@@ -219,26 +245,49 @@ class Running:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def measure_time(running, load, seconds):
+def generator(load, seconds, tools):
+    """The command that makes the load."""
+    url = (f"https://127.0.0.1:{TLSPORT}" if load.tls else f"http://127.0.0.1:{PORT}") + load.path
+    if load.shake:
+        return [f"{tools}/shake", str(TLSPORT), str(seconds), load.shake, load.path, str(load.connections)]
+    if load.h2:
+        return ["h2load", "-t1", f"-c{load.connections}", f"-m{load.h2}", f"-D{seconds}", url]
+    return ["wrk", "-t1", f"-c{load.connections}", f"-d{seconds}s", "--timeout", "10s", *load.wrk, url]
+
+
+def answered(load, text):
+    """(requests that had a good answer, what went wrong), from what the generator printed"""
+    if load.shake:
+        n, resumed, failed = map(int, re.search(r"(\d+) connections, (\d+) resumed, (\d+) failed", text).groups())
+        wrong = [f"{failed} failed"] if failed else []
+        if n and (resumed > n * 0.9) != (load.shake == "resume"):
+            wrong.append(f"{resumed} of {n} were resumed")
+        return n, "; ".join(wrong)
+    if load.h2:
+        n = int(re.search(r"(\d+) succeeded", text).group(1))
+        wrong = re.findall(r"([1-9]\d* (?:failed|errored|timeout))\b", text) + re.findall(r"([1-9]\d* [345]xx)", text)
+        return n, "; ".join(wrong)
+    n = int(re.search(r"(\d+) requests in", text).group(1))
+    return n, "; ".join(re.findall(r"(Non-2xx or 3xx responses: \d+|Socket errors: .*)", text))
+
+
+def measure_time(running, load, seconds, tools):
     """(CPU microseconds per answered request, requests per second, what went wrong)"""
     pid = running.process.pid
-    wrk = ["wrk", "-t1", f"-c{load.connections}", f"-d{seconds}s", "--timeout", "10s", *load.wrk, f"http://127.0.0.1:{PORT}{load.path}"]
     before = cpu_seconds(pid)
-    text = subprocess.run(wrk, capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(generator(load, seconds, tools), capture_output=True, text=True, check=True).stdout
     used = cpu_seconds(pid) - before
-    requests = int(re.search(r"(\d+) requests in", text).group(1))
+    requests, wrong = answered(load, text)
     if not requests:
         raise Broken("no request was answered")
-    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", text).group(1))
-    wrong = re.findall(r"(Non-2xx or 3xx responses: \d+|Socket errors: .*)", text)
-    return used / requests * 1e6, rate, "; ".join(wrong)
+    return used / requests * 1e6, requests / seconds, wrong
 
 
 def measure_idle(running, load):
     """(bytes per connection that has had one answer and waits, 0, what went wrong)"""
     pid = running.process.pid
     before = memory_bytes(pid)
-    held = [ask(socket.create_connection(("127.0.0.1", PORT), 10), load) for _ in range(load.connections)]
+    held = [ask(dial(load), load) for _ in range(load.connections)]
     # Memory is looked at when it stands still: some give buffers back a moment later.
     last, end = [], time.monotonic() + 30
     while len(last) < 40 or len(set(last[-30:])) > 1:
@@ -251,7 +300,7 @@ def measure_idle(running, load):
         one.setblocking(False)
         try:
             closed += one.recv(1) == b""
-        except BlockingIOError:
+        except (BlockingIOError, ssl.SSLWantReadError):
             pass
         except OSError:
             closed += 1
@@ -262,7 +311,7 @@ def measure_idle(running, load):
 def measure(proxy, load, tools, args):
     try:
         with Running(proxy, load, tools, args) as running:
-            figure, rate, wrong = measure_idle(running, load) if load.idle else measure_time(running, load, args.seconds)
+            figure, rate, wrong = measure_idle(running, load) if load.idle else measure_time(running, load, args.seconds, tools)
     except (Broken, OSError, subprocess.CalledProcessError) as e:
         return {"figure": None, "rate": 0, "wrong": str(e)}
     return {"figure": figure, "rate": rate, "wrong": wrong}
@@ -295,6 +344,21 @@ def build(tools):
         subprocess.run(["cc", "-O2", "-D_GNU_SOURCE", "-o", f"{tools}/{tool}", str(HERE / f"{tool}.c")], check=True)
 
 
+def build_tls(tools):
+    """What loads over TLS need besides: their tools, a certificate, and /own as a file for those who serve files."""
+    for tool in ("shake", "tls_floor"):
+        subprocess.run(["cc", "-O2", "-D_GNU_SOURCE", "-o", f"{tools}/{tool}", str(HERE / f"{tool}.c"), "-lssl", "-lcrypto"], check=True)
+    cert, key, www = pathlib.Path(tools, "cert.pem"), pathlib.Path(tools, "key.pem"), pathlib.Path(tools, "www")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
+                    "-subj", "/CN=bench.test", "-addext", "subjectAltName=DNS:bench.test,IP:127.0.0.1", "-out", cert, "-keyout", key],
+                   check=True, capture_output=True)
+    pathlib.Path(tools, "both.pem").write_text(cert.read_text() + key.read_text())
+    www.mkdir()
+    (www / "own").write_text(OWN)
+    for path in (pathlib.Path(tools), www, www / "own", cert, key, pathlib.Path(tools, "both.pem")):
+        path.chmod(0o755)
+
+
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peers", default="relay,rpd," + ",".join(PEERS), help="which proxies, in the order of the columns")
@@ -311,10 +375,11 @@ def arguments():
         parser.error("unknown: " + " ".join(unknown))
     if not {PROXY_CPU, OTHER_CPU} <= os.sched_getaffinity(0):
         parser.error(f"needs CPUs {PROXY_CPU} and {OTHER_CPU}")
-    missing = [t for t in ("wrk", "taskset", "cc") if not shutil.which(t)]
+    tools = ["wrk", "taskset", "cc", "openssl"] + (["h2load"] if any(LOADS[n].h2 for n in args.names) else [])
+    missing = [t for t in tools if not shutil.which(t)]
     if missing:
         parser.error("needs " + " ".join(missing))
-    for port in (PORT, ORIGIN):
+    for port in (PORT, ORIGIN, TLSPORT):
         with socket.socket() as s:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -352,6 +417,7 @@ def main():
           "idle: bytes per connection")
     with tempfile.TemporaryDirectory(prefix="bench-") as tools:
         build(tools)
+        build_tls(tools)
         origin = subprocess.Popen([f"{tools}/origin", str(ORIGIN)])
         try:
             run(args, tools)
