@@ -11,6 +11,7 @@
 #include <openssl/err.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 static const char config_text[] = "[global]\n"
                                   "certificate_check = 0\n"
@@ -48,6 +49,10 @@ static const char config_text[] = "[global]\n"
                                   "address = 127.0.0.1:18450\n"
                                   "tls = on\n"
                                   "certificate = old.test\n"
+                                  "[listen empty]\n"
+                                  "address = 127.0.0.1:18451\n"
+                                  "tls = on\n"
+                                  "certificate = empty\n"
                                   "[listen plain]\n"
                                   "address = 127.0.0.1:18080\n"
                                   "[certificate a.test]\n"
@@ -57,6 +62,8 @@ static const char config_text[] = "[global]\n"
                                   "pair = @/b.test.crt @/b.test.key\n"
                                   "[certificate old.test]\n"
                                   "pair = @/old.test.crt @/old.test.key\n"
+                                  "[certificate empty]\n"
+                                  "directory = @/empty\n"
                                   "[upstream good]\n"
                                   "tls_ca = @/ca.crt\n"
                                   "server = https://127.0.0.1:1001 tls_name=a.test\n"
@@ -84,7 +91,7 @@ static const char config_text[] = "[global]\n"
                                   "[host h]\n"
                                   "names = *\n"
                                   "upstream = good\n";
-enum listen { MAIN, MODERN, REQUIRED, OPTIONAL, BY_ID, NEVER, ONLY_B, OLD, PLAIN };
+enum listen { MAIN, MODERN, REQUIRED, OPTIONAL, BY_ID, NEVER, ONLY_B, OLD, EMPTY, PLAIN };
 enum upstream { GOOD, SHOWN, STALE, CARELESS };
 enum server { BY_NAME, BY_IP, OTHER_NAME, WRONG_NAME, WRONG_IP, WRONG_CA, EXPIRED, NO_TLS };
 
@@ -229,9 +236,14 @@ static void test_names(void)
            "an address is checked but not sent (%s)", tls_last_error());
     end(&b);
     shake(&b, ONLY_B, GOOD, BY_NAME, 0);
-    tap_is_int(b.es, -ERR_TLS_HANDSHAKE, "no certificate for the name: %s", tls_last_error());
-    tap_is_int(b.ec, -ERR_UP_TLS, "the client is told");
+    tap_is_int(b.ec, -ERR_UP_CERT, "an unknown name gets a certificate, which is not for it");
     end(&b);
+    for (int i = 0; i < 2; i++) {
+        shake(&b, EMPTY, GOOD, i ? BY_IP : BY_NAME, 0);
+        tap_is_int(b.ec, -ERR_UP_TLS, "no certificate at all: the client is told");
+        tap_is_int(b.es, -ERR_TLS_HANDSHAKE, "and the log");
+        end(&b);
+    }
     tap_ok(tls_server_has(tls_server_of(f.tls, ONLY_B), SLICE("b.test")) &&
                !tls_server_has(tls_server_of(f.tls, ONLY_B), SLICE("a.test")),
            "which names a listener has");
@@ -759,6 +771,8 @@ int main(void)
     clock_update();
     fix_begin();
     make_certificates();
+    if (mkdir(fix_path("empty"), 0700))
+        tap_bail("mkdir");
     if (segment_create_sized(4, 4, 4, 4, &seg) < 0 || slot_claim(seg, 1, UINT32_MAX, &slot) < 0 ||
         loop_init(&loop) < 0)
         tap_bail("segment");
