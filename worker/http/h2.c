@@ -722,9 +722,9 @@ void h2_consume(struct h2 *h, int32_t id, size_t n)
     s->taken += n;
     (void)nghttp2_session_consume(h->session, id, n);
     /* Taken as fast as it came: more may be on its way at once. */
-    if (s->unconsumed == 0 && s->taken >= s->window && s->window < h->lim.conn_window &&
+    if (s->unconsumed == 0 && s->taken >= s->window && s->window < h->lim.stream_most &&
         !s->got_end) {
-        s->window = s->window < h->lim.conn_window / 2 ? s->window * 2 : h->lim.conn_window;
+        s->window = s->window < h->lim.stream_most / 2 ? s->window * 2 : h->lim.stream_most;
         s->taken = 0;
         (void)nghttp2_session_set_local_window_size(h->session, NGHTTP2_FLAG_NONE, id,
                                                     (int32_t)s->window);
@@ -862,6 +862,8 @@ int h2_new(enum h2_side side, const struct h2_limits *lim, const struct h2_event
         return -ERR_NOMEM;
     h->side = side;
     h->lim = *lim;
+    if (h->lim.stream_most == 0)
+        h->lim.stream_most = lim->conn_window;
     h->ev = *ev;
     h->user = user;
     h2_abuse_init(&h->abuse);

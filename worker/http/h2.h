@@ -25,6 +25,7 @@ struct h2_limits {
     uint32_t max_streams;   /* SETTINGS_MAX_CONCURRENT_STREAMS we announce */
     uint32_t stream_window; /* our initial receive window per stream: 65536 */
     uint32_t conn_window;   /* our receive window of the connection */
+    uint32_t stream_most;   /* what a stream's may grow to; 0: conn_window */
     uint32_t max_line;      /* method, :path and :authority together; else ERR_URI_TOO_LONG */
     uint32_t max_field, max_head, max_fields; /* else ERR_HEAD_TOO_LARGE */
     uint32_t queue;        /* body bytes kept per stream before h2_data() says 1 */
@@ -46,7 +47,8 @@ struct h2_events {
     void *(*malformed)(void *user, int32_t id, int err, const struct http_request *r, bool end);
     /* CLIENT. A head of an answer, 1xx included; valid for the call. end: nothing follows. */
     void (*response)(void *user, void *stream, const struct http_response *r, bool end);
-    /* Body bytes; the peer may send as many more once h2_consume() was called for them. */
+    /* Body bytes, a part of h2_input()'s; the peer may send as many more once h2_consume() was
+     * called for them. */
     void (*data)(void *user, void *stream, const char *p, size_t n);
     /* The peer finished its side, with these trailers. */
     void (*end)(void *user, void *stream, const struct http_field *trailer, size_t n);
