@@ -60,11 +60,14 @@ static void put_html(struct sink *to, char c)
 
 static void put_escaped(struct sink *to, struct slice s, enum escape esc)
 {
+    if (esc == ESC_NONE) {
+        put(to, s.p, s.n);
+        return;
+    }
     for (size_t i = 0; i < s.n; i++) {
         const unsigned char c = (unsigned char)s.p[i];
         switch (esc) {
         case ESC_NONE:
-            put(to, s.p + i, 1);
             break;
         case ESC_HTML:
             put_html(to, s.p[i]);
@@ -124,6 +127,10 @@ static int expand_dup(struct arena *a, struct slice text, const struct variable 
                       enum escape esc, struct slice *ret)
 {
     struct sink to = {0};
+    if (esc != ESC_URL && slice_chr(text, '%') < 0) {
+        *ret = text; /* the configuration's, which outlives the exchange */
+        return 0;
+    }
     expand(&to, text, var, nvar, esc);
     char *const p = arena_bytes(a, to.n + 1);
     if (!p)

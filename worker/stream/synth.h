@@ -12,7 +12,7 @@
  * caused is told, upstream and internal errors get a neutral sentence. No version is told. scope
  * may be NULL. head_only: *ret_body is empty. A caller that answers HEAD with Content-Length (it
  * must be GET's, RFC 9110 8.6) asks with false, uses the length and sends nothing of it. Results
- * live in the arena. 0 or -ERR_NOMEM. */
+ * live in the arena or in the configuration. 0 or -ERR_NOMEM. */
 int synth_error(struct arena *a, const struct conf_scope_keys *scope, unsigned status, int err,
                 struct slice request_id, bool head_only, struct slice *ret_type,
                 struct slice *ret_body);
