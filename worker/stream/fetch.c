@@ -153,12 +153,19 @@ static bool fetch_retry_class(const struct stream *s, int err, unsigned status)
     return false;
 }
 
+/* The connection was at its end, not the server: all requests on an HTTP/2 session then come back at
+ * once, and each goes on with another one. The budget is for servers that fail. */
+static bool fetch_is_stale(int err)
+{
+    return err == ERR_REUSED_CLOSED || err == ERR_REUSED_LOST || err == ERR_UP_REFUSED;
+}
+
 static bool fetch_may_retry(struct stream *s, int err, unsigned status)
 {
     if (s->status || s->no_replay || s->tries > s->scope->retry.tries ||
         !fetch_retry_class(s, err, status))
         return false;
-    if (balance_retry_allowed(&s->upstream->balance))
+    if (fetch_is_stale(err) || balance_retry_allowed(&s->upstream->balance))
         return true;
     counter_add(s->env->ctr, CTR_UP_RETRY_DENIED, 1);
     return false;

@@ -287,7 +287,7 @@ struct up_conn *up_conn_stream(struct up_server *s)
     c->link = (struct link){.io = {.fd = -1}, .ops = &link_plain};
     timer_init(&c->timer, up_on_timer);
     list_init(&c->sibling);
-    list_init(&c->headed);
+    list_init(&c->holding);
     list_init(&c->ending);
     c->state = UP_CONNECTING;
     up_conn_busy(c);

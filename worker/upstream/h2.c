@@ -20,12 +20,13 @@
 #define UP_H2_MOVES    3             /* sessions that a request may wait for in vain */
 #define UP_H2_FRESH_MS 1000u         /* a session that young cannot have died unnoticed */
 #define UP_H2_DECLINED_MS                                                                          \
-    60000u                           /* a server that chose HTTP/1.1 is asked again after that     \
-                                      */
-#define UP_H2_WINDOW  (256u * 1024u) /* of a stream: what an exchange holds for a slow client */
-#define UP_H2_WINDOWS 0x7fffffffu    /* of the session: no stream shall wait for another's client */
-#define UP_H2_QUEUE   (64u * 1024u)  /* request bytes before the client has to wait */
-#define UP_H2_SETTLED 9u             /* bytes of a frame's head: the first are the SETTINGS */
+    60000u                               /* a server that chose HTTP/1.1 is asked again after that \
+                                          */
+#define UP_H2_WINDOW      (256u * 1024u) /* of a stream: what an exchange holds for a slow client */
+#define UP_H2_WINDOW_MOST (1u << 20)     /* when all of it is taken as fast as it comes */
+#define UP_H2_WINDOWS     0x7fffffffu /* of the session: no stream shall wait for another's client */
+#define UP_H2_QUEUE       (64u * 1024u) /* request bytes before the client has to wait */
+#define UP_H2_SETTLED     9u            /* bytes of a frame's head: the first are the SETTINGS */
 
 struct up_h2 {
     struct up_conn *wire;
@@ -35,7 +36,7 @@ struct up_h2 {
     struct list dirty;   /* upstreams.dirty */
     struct list waiting; /* up_conn.sibling: not opened yet */
     struct list streams; /* up_conn.sibling */
-    struct list headed;  /* up_conn.headed: the body may follow in this read */
+    struct list holding; /* up_conn.holding: head or bytes that the exchange has not got yet */
     struct list ending;  /* up_conn.ending: the request's end is on its way out */
     uint32_t nwaiting, nstreams;
     uint64_t opened_ms;
@@ -356,7 +357,7 @@ static bool up_h2_moving(struct up_conn *c)
 static void up_h2_stream_close(struct up_conn *c)
 {
     struct up_h2 *h = c->session;
-    list_remove(&c->headed);
+    list_remove(&c->holding);
     list_remove(&c->ending);
     list_remove(&c->sibling);
     if (!h)
@@ -443,36 +444,51 @@ static void up_h2_on_response(void *user, void *stream, const struct http_respon
         c->answered = true;
         (void)c->events->data(c->user, NULL, 0, true, NULL, 0);
     } else {
-        list_append(&h->headed, &c->headed);
+        list_append(&h->holding, &c->holding);
     }
 }
 
-static void up_h2_give(struct up_conn *c, const char *p, size_t n)
+/* What was held goes to the exchange. False: the stream is no longer its. */
+static bool up_h2_give(struct up_conn *c)
 {
-    list_remove(&c->headed);
+    const char *p = c->held;
+    size_t n = c->nheld;
+    list_remove(&c->holding);
+    c->held = NULL;
+    c->nheld = 0;
     c->unconsumed += n;
+    c->told = true;
     int e = c->events->data(c->user, p, n, false, NULL, 0);
     if (e < 0 || c->state == UP_CLOSED)
-        return;
+        return false;
     c->paused = e == 1;
     if (!c->paused)
         up_h2_consume(c);
     up_rearm(c);
+    return true;
 }
 
+/* Held until more comes or the read is over: with the head before it and the end behind it this is
+ * one write to the client, and an answer that turns out to be broken has not begun yet. */
 static void up_h2_on_data(void *user, void *stream, const char *p, size_t n)
 {
-    (void)user;
-    up_h2_give(stream, p, n);
+    struct up_h2 *h = user;
+    struct up_conn *c = stream;
+    if (c->nheld && !up_h2_give(c))
+        return;
+    c->held = p;
+    c->nheld = n;
+    if (!list_linked(&c->holding))
+        list_append(&h->holding, &c->holding);
 }
 
 static void up_h2_on_end(void *user, void *stream, const struct http_field *trailer, size_t n)
 {
     struct up_conn *c = stream;
     (void)user;
-    list_remove(&c->headed);
+    list_remove(&c->holding);
     c->answered = true;
-    (void)c->events->data(c->user, NULL, 0, true, trailer, n);
+    (void)c->events->data(c->user, c->held, c->nheld, true, trailer, n);
 }
 
 static void up_h2_on_drained(void *user, void *stream)
@@ -494,7 +510,7 @@ static void up_h2_on_closed(void *user, void *stream, int err)
     c->unconsumed = 0; /* seen to by the callee */
     c->id = 0;
     if (!err || err == ERR_UP_STREAM_RESET)
-        err = c->got_head ? ERR_UP_TRUNCATED : ERR_UP_STREAM_RESET;
+        err = c->told ? ERR_UP_TRUNCATED : ERR_UP_STREAM_RESET;
     up_fail(c, err);
     up_h2_touch(h);
 }
@@ -533,8 +549,8 @@ static int up_h2_input(struct up_h2 *h, const char *p, size_t n)
     h->wire->bytes_in += n;
     h->depth++;
     int e = h2_input(h->h2, p, n);
-    while (e == 0 && !list_empty(&h->headed))
-        up_h2_give(CONTAINER(h->headed.next, struct up_conn, headed), NULL, 0);
+    while (e == 0 && !list_empty(&h->holding))
+        (void)up_h2_give(CONTAINER(h->holding.next, struct up_conn, holding));
     h->depth--;
     if (e < 0)
         return e;
@@ -630,7 +646,7 @@ static struct up_h2 *up_h2_new(struct up_server *s, int *ret_err)
     list_init(&h->dirty);
     list_init(&h->waiting);
     list_init(&h->streams);
-    list_init(&h->headed);
+    list_init(&h->holding);
     list_init(&h->ending);
     list_append(&s->sessions, &h->node);
     return h;
@@ -674,6 +690,7 @@ void up_h2_connected(struct up_h2 *h)
     uint32_t most = (uint32_t)h->server->group->conf->k.max_head;
     const struct h2_limits lim = {.max_streams = UP_H2_MOST,
                                   .stream_window = UP_H2_WINDOW,
+                                  .stream_most = UP_H2_WINDOW_MOST,
                                   .conn_window = UP_H2_WINDOWS,
                                   .max_line = most,
                                   .max_field = most,

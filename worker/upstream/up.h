@@ -93,13 +93,16 @@ struct up_conn {
     /* HTTP/2: see h2.c */
     struct up_h2 *session; /* the session it belongs to, as a stream or as its carrier */
     struct list sibling;   /* its streams, or those that wait for it */
-    struct list headed, ending;
+    struct list holding, ending;
+    const char *held; /* of the answer, until the read that brought it is over */
+    size_t nheld;
     uint64_t given, gone; /* request body bytes: taken; that had left when last looked at */
     size_t unconsumed;    /* answer bytes that the exchange has not dealt with */
     int32_t id;
     uint8_t moves; /* sessions waited for in vain */
     bool opened;
     bool backed; /* drained() is owed */
+    bool told;   /* data() was called */
     /* attempt began; request complete; first byte of the answer */
     uint64_t began_us, sent_us, first_us;
     uint64_t connected_us;
