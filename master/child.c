@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/panic.h"
 #include "base/proc.h"
+#include "master/certs.h"
 #include "master/master.h"
 #include "master/query.h"
 #include "master/supervise.h"
@@ -337,6 +338,10 @@ static void child_message(struct child *c, const struct msg *m)
         break;
     case W_REPLY:
         query_reply(c, m);
+        break;
+    case W_CERT_OPEN:
+    case W_CERT_RESULT:
+        certs_message(c, m);
         break;
     case W_DRAINED:
         break; /* the exit follows */

@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "base/panic.h"
 #include "base/proc.h"
+#include "master/certs.h"
 #include "master/cli.h"
 #include "master/supervise.h"
 #include "master/ticket.h"
@@ -358,6 +359,7 @@ static void master_fini(void)
         struct conn *c = CONTAINER(master.stop_callers.next, struct conn, wait);
         conn_say(c, PROTO_DONE, "ok stopped");
     }
+    certs_end();
     welcome_stop(&master.welcome);
     if (master.pid_fd >= 0) {
         unlink(master.pid_path); /* while it is locked: nobody else's */

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/proc.h"
+#include "master/certs.h"
 #include "master/job.h"
 #include "master/master.h"
 #include "master/ticket.h"
@@ -279,6 +280,7 @@ static void reload_all_ready(void)
     }
     buf_chr(&text, '\n');
     master.live = g;
+    certs_begin(g);
     generation_use_log(g);
     if (master.old_log_fd >= 0)
         close(master.old_log_fd);

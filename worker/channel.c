@@ -210,7 +210,7 @@ static void channel_message(struct worker *w, const struct msg *m)
         return;
     case M_CERT_FILES:
     case M_CERT_GONE:
-        certs_message(w, m);
+        certfile_message(w, m);
         return;
     case M_ADOPT:
         for (int i = 0; i < m->nfds; i++) {

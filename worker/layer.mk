@@ -1,6 +1,6 @@
 noinst_LIBRARIES += libworker.a
 libworker_a_SOURCES = \
-	worker/certs.c \
+	worker/certfile.c \
 	worker/channel.c \
 	worker/check.c \
 	worker/drain.c \

@@ -36,10 +36,10 @@ void channel_ready(struct worker *w);
 void channel_failed(struct worker *w, const char *text);
 void channel_drained(struct worker *w);
 
-/* certs.c */
+/* certfile.c */
 /* As root, before anything else. Negative: the master has been told why. */
-int certs_init(struct worker *w);
-void certs_message(struct worker *w, const struct msg *m); /* M_CERT_FILES, M_CERT_GONE */
+int certfile_init(struct worker *w);
+void certfile_message(struct worker *w, const struct msg *m); /* M_CERT_FILES, M_CERT_GONE */
 
 /* drain.c */
 void drain_init(struct worker *w);

@@ -192,7 +192,7 @@ static int worker_init(struct worker *w)
     if (b->role == WORKER_SERVE && b->config->global.cpu_affinity)
         (void)proc_pin((int)b->number);
     if (b->role == WORKER_SERVE) {
-        e = certs_init(w);
+        e = certfile_init(w);
         if (e < 0)
             return e;
     }

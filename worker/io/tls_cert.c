@@ -515,41 +515,58 @@ static void store_count(const struct tls *t, enum counter which)
         counter_add(t->env.ctr, which, 1);
 }
 
+/* Something else lies in the directory than a certificate with its key: parameters, a chain alone,
+ * a certificate whose key is still to come. */
+static bool files_no_entry(struct slice cert, bool with_key)
+{
+    struct tls_scan scan;
+    uint8_t *der = alloc_should_fail() ? NULL : malloc(TLS_SCAN_DER);
+    int rc = der ? tls_scan_file(cert, der, &scan) : 0;
+    free(der);
+    return rc == -ERR_NOENT || (der && rc == 0 && !with_key && !scan.has_key);
+}
+
+static void files_take(struct certs_entry *e, struct slice cert, struct slice key, int rc,
+                       const char **ret_why)
+{
+    struct certs_section *s = e->sec;
+    /* What nobody waits for and nobody has used is checked only. */
+    bool keep = e->wanted_ms || !list_empty(&e->waiting) || e->pair.cert ||
+                s->conf->k.load == CONF_LOAD_EAGER;
+    e->wanted_ms = 0;
+    list_remove(&e->unasked);
+    if (rc < 0)
+        tls_cert_entry_failed(e, *ret_why = certdir_error(rc));
+    else
+        (void)tls_cert_entry_load(e, cert, key, keep, ret_why);
+    store_count(s->certs->t, e->failed_ms ? CTR_CERT_FAILS : CTR_CERT_RELOADS);
+    tls_cert_row(s);
+    store_wake(e);
+}
+
 int tls_cert_files(struct tls *t, uint32_t certificate, struct slice name, uint32_t pair,
                    int cert_fd, int key_fd, const char **ret_why)
 {
     struct certs_section *s = store_section(t, certificate);
-    struct certs_entry *e = NULL;
+    struct certs_entry *e = !s ? NULL : name.n ? tls_cert_entry_find(s, name) : store_pair(s, pair);
     struct slice cert = SLICE_NONE, key = SLICE_NONE;
-    int rc = 0;
-    *ret_why = NULL;
-    if (s)
-        e = name.n ? tls_cert_entry_find(s, name) : store_pair(s, pair);
-    if (s && !e && name.n && certdir_kind(name) != CERTDIR_NONE && s->byname.place) {
-        e = tls_cert_entry_new(s, name, 0);
-        rc = e ? 0 : -ERR_NOMEM;
-    }
-    if (e)
-        rc = tls_cert_file_read(cert_fd, &cert);
-    if (e && rc == 0 && key_fd >= 0 && key_fd != cert_fd)
+    int rc = s ? tls_cert_file_read(cert_fd, &cert) : -ERR_NOENT;
+    if (rc == 0 && key_fd >= 0)
         rc = tls_cert_file_read(key_fd, &key);
     close(cert_fd);
-    if (key_fd >= 0 && key_fd != cert_fd)
+    if (key_fd >= 0)
         close(key_fd);
+    *ret_why = NULL;
+    if (s && !e) {
+        if (name.n == 0 || certdir_kind(name) == CERTDIR_NONE || !s->byname.place ||
+            (rc == 0 && files_no_entry(cert, key_fd >= 0)))
+            rc = -ERR_NOENT;
+        else if (!(e = tls_cert_entry_new(s, name, 0)))
+            rc = -ERR_NOMEM;
+    }
     if (e) {
-        /* What nobody waits for and nobody has used is checked only. */
-        bool keep = e->wanted_ms || !list_empty(&e->waiting) || e->pair.cert ||
-                    s->conf->k.load == CONF_LOAD_EAGER;
-        e->wanted_ms = 0;
-        if (rc < 0)
-            tls_cert_entry_failed(e, *ret_why = certdir_error(rc));
-        else
-            rc = tls_cert_entry_load(e, cert, key, keep, ret_why);
-        store_count(t, rc < 0 ? CTR_CERT_FAILS : CTR_CERT_RELOADS);
-        tls_cert_row(s);
-        store_wake(e);
-    } else if (rc < 0) {
-        *ret_why = "out of memory";
+        files_take(e, cert, key, rc, ret_why);
+        rc = e->failed_ms ? -ERR_INVAL : 0;
     }
     tls_cert_file_free(&cert);
     tls_cert_file_free(&key);
@@ -645,7 +662,7 @@ static int start_pair(const struct store_start *x, uint32_t nth)
         else if (rc == 0 && e->nref == 0 && !x->s->conf->k.default_)
             conf_diag_add(x->d, CONF_WARNING, p->pos, NULL,
                           "the certificate in " SLICE_FMT
-                          " is for no host name; without default = on it is never given",
+                          " is for no host name and only given by default",
                           SLICE_ARG(p->cert));
     }
     tls_cert_file_free(&file[0]);

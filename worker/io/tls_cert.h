@@ -11,8 +11,8 @@
 /* Files of certificate section `certificate` that are new or have changed, or that were asked for:
  * name as in tls_env.want_files, "" and number for an explicit pair. The fds are taken over; key_fd
  * is -1 when the key is in the same file. Reads, checks that key and certificate belong together,
- * swaps; on any fault the last good one stays. 0 or negative with a text for the log in *ret_why.
- */
+ * swaps; on any fault the last good one stays. 0; -ERR_NOENT no certificate with a key, and there
+ * was none before; else negative, with a text for the log in *ret_why. */
 int tls_cert_files(struct tls *t, uint32_t certificate, struct slice name, uint32_t pair,
                    int cert_fd, int key_fd, const char **ret_why);
 /* The entry has gone from its directory (why NULL), or the files cannot be opened: then, and for an

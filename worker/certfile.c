@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-static bool certs_want(void *arg, uint32_t certificate, struct slice name)
+static bool certfile_want(void *arg, uint32_t certificate, struct slice name)
 {
     const struct worker *w = arg;
     struct worker_cert m = {.certificate = certificate};
@@ -20,30 +20,30 @@ static bool certs_want(void *arg, uint32_t certificate, struct slice name)
     return msg_send(w->channel.fd, W_CERT_OPEN, &m, sizeof m, NULL, 0) != -ERR_AGAIN;
 }
 
-static void certs_result(const struct worker *w, const struct worker_cert *of, int e,
-                         const char *why)
+static void certfile_result(const struct worker *w, const struct worker_cert *of, int e,
+                            const char *why)
 {
     struct worker_cert m = *of;
-    if (e >= 0 && of->serial == 0)
-        return; /* asked for, and come: nothing to tell */
+    if (e == -ERR_NOENT || (e >= 0 && of->serial == 0))
+        return; /* nothing of ours, or asked for and come: nothing to tell */
     m.ok = e >= 0;
     snprintf(m.text, sizeof m.text, "%s", e < 0 && !why ? err_text(e) : why ? why : "");
     (void)msg_send(w->channel.fd, W_CERT_RESULT, &m, sizeof m, NULL, 0);
 }
 
-static void certs_close(const struct msg *m)
+static void certfile_close(const struct msg *m)
 {
     for (int i = 0; i < m->nfds; i++)
         close(m->fds[i]);
 }
 
-void certs_message(struct worker *w, const struct msg *m)
+void certfile_message(struct worker *w, const struct msg *m)
 {
     struct worker_cert c;
     const char *why = NULL;
     int e = 0;
     if (!w->tls || m->len < sizeof c) {
-        certs_close(m);
+        certfile_close(m);
         return;
     }
     memcpy(&c, m->payload, sizeof c);
@@ -51,12 +51,12 @@ void certs_message(struct worker *w, const struct msg *m)
     c.text[sizeof c.text - 1] = '\0';
     struct slice name = slice_str(c.name);
     if (m->type == M_CERT_GONE) {
-        certs_close(m);
+        certfile_close(m);
         tls_cert_gone(w->tls, c.certificate, name, c.pair, c.text[0] ? c.text : NULL);
         return;
     }
     if (m->nfds < 1 || m->nfds > 2) {
-        certs_close(m);
+        certfile_close(m);
         return;
     }
     if (c.pair == WORKER_CERT_OCSP) {
@@ -67,10 +67,10 @@ void certs_message(struct worker *w, const struct msg *m)
         e = tls_cert_files(w->tls, c.certificate, name, c.pair, m->fds[0],
                            m->nfds == 2 ? m->fds[1] : -1, &why);
     }
-    certs_result(w, &c, e, why);
+    certfile_result(w, &c, e, why);
 }
 
-int certs_init(struct worker *w)
+int certfile_init(struct worker *w)
 {
     const struct worker_boot *b = w->boot;
     const struct tls_env env = {.loop = &w->loop,
@@ -80,7 +80,7 @@ int certs_init(struct worker *w)
                                 .ctr = w->ctr,
                                 .gau = gauge_row(b->segment, b->slot),
                                 .cert_id = b->cert_id,
-                                .want_files = certs_want,
+                                .want_files = certfile_want,
                                 .arg = w};
     struct conf_diags d;
     conf_diags_init(&d);
