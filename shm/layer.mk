@@ -1,6 +1,19 @@
 noinst_LIBRARIES += libshm.a
 libshm_a_SOURCES = \
 	shm/abuse.c shm/abuse.h \
+	shm/cache.c shm/cache.h shm/cache_layout.h \
+	shm/cache_body.c \
+	shm/cache_evict.c \
+	shm/cache_fill.c \
+	shm/cache_follow.c \
+	shm/cache_fsck.c \
+	shm/cache_index.c \
+	shm/cache_key.c \
+	shm/cache_purge.c \
+	shm/cache_reap.c \
+	shm/cache_record.c \
+	shm/cache_slab.c \
+	shm/cache_store.c \
 	shm/cert.c shm/cert.h \
 	shm/counter.c shm/counter.h shm/counters.def \
 	shm/crc32c.c shm/crc32c.h \
@@ -45,3 +58,11 @@ t_unit_shm_abuse_test_SOURCES = t/unit/shm_abuse_test.c t/unit/tap.h
 t_unit_shm_abuse_test_LDADD = $(LIBS_SHM)
 t_unit_shm_session_storm_test_SOURCES = t/unit/shm_session_storm_test.c t/unit/tap.h
 t_unit_shm_session_storm_test_LDADD = $(LIBS_SHM)
+check_PROGRAMS += t/unit/cache_store_test
+UNIT_TESTS += t/unit/cache_store_test
+t_unit_cache_store_test_SOURCES = t/unit/cache_store_test.c t/unit/cache_fixture.h t/unit/tap.h
+t_unit_cache_store_test_LDADD = $(LIBS_SHM)
+check_PROGRAMS += t/unit/cache_model_test
+UNIT_TESTS += t/unit/cache_model_test
+t_unit_cache_model_test_SOURCES = t/unit/cache_model_test.c t/unit/cache_fixture.h t/unit/tap.h
+t_unit_cache_model_test_LDADD = $(LIBS_SHM)

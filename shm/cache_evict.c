@@ -1,0 +1,386 @@
+/* Making room: S-FIFO/M-FIFO of slabs, decisions by object, ghosts of what left (S3-FIFO, SOSP'23,
+ * at the granularity of slabs). */
+#include "base/err.h"
+#include "shm/cache_layout.h"
+
+#define GHOST_TICKS 1024u /* of the clock per cache size; an epoch is 12 bits of it */
+#define PLAN_SMALL  2048u /* caches with more slabs are counted at every 16th choice only */
+
+/* ---- ghosts: tag:17 | uses:3 | epoch:12; uses 0 = left the small queue ---- */
+
+static uint32_t ghost_now(const struct cache *c)
+{
+    const uint64_t v = atomic_load_explicit(&cache_hot(c)->evicted.v, memory_order_relaxed);
+
+    return (uint32_t)(v / (c->sb.data / GHOST_TICKS + 1)) & 0xfffu;
+}
+
+static struct cache_ghost *ghost_bucket(const struct cache *c, const struct cache_key *k)
+{
+    return cache_at(c, CACHE_AREA_GHOST,
+                    (((k->k1 & 0xffffffffu) * c->sb.nghost) >> 32) * sizeof(struct cache_ghost));
+}
+
+static uint32_t ghost_tag(const struct cache_key *k)
+{
+    return (uint32_t)(k->k1 >> 32) | 0x8000u; /* never an empty word */
+}
+
+static uint32_t ghost_age(uint32_t word, uint32_t now)
+{
+    return (now - word) & 0xfffu;
+}
+
+/* The entry of the key if it is young enough, and where it stands or would. */
+static uint32_t ghost_find(const struct cache *c, const struct cache_key *k,
+                           _Atomic uint32_t **ret_place)
+{
+    struct cache_ghost *g = ghost_bucket(c, k);
+    const uint32_t now = ghost_now(c), tag = ghost_tag(k) >> 15;
+    uint32_t oldest = 0;
+
+    *ret_place = &g->word[0];
+    for (uint32_t i = 0; i < CACHE_GHOSTS; i++) {
+        const uint32_t v = atomic_load_explicit(&g->word[i], memory_order_relaxed);
+        const uint32_t age = v == 0 ? UINT32_MAX : ghost_age(v, now);
+
+        if (v >> 15 == tag && age < GHOST_TICKS * 9 / 10) {
+            *ret_place = &g->word[i];
+            return v;
+        }
+        if (age > oldest) {
+            oldest = age;
+            *ret_place = &g->word[i];
+        }
+    }
+    return 0;
+}
+
+static void ghost_set(const struct cache *c, const struct cache_key *k, _Atomic uint32_t *place,
+                      uint32_t uses)
+{
+    atomic_store_explicit(place, ghost_tag(k) >> 15 << 15 | uses << 12 | ghost_now(c),
+                          memory_order_relaxed);
+}
+
+bool cache_ghost_take(struct cache_worker *w, const struct cache_key *k)
+{
+    _Atomic uint32_t *place;
+    const uint32_t v = ghost_find(w->c, k, &place);
+
+    if (v == 0 || (v >> 12 & 7u) != 0)
+        return false;
+    atomic_store_explicit(place, 0, memory_order_relaxed);
+    return true;
+}
+
+void cache_ghost_put(struct cache_worker *w, const struct cache_key *k)
+{
+    _Atomic uint32_t *place;
+
+    (void)ghost_find(w->c, k, &place);
+    ghost_set(w->c, k, place, 0);
+}
+
+unsigned cache_uses(struct cache_worker *w, const struct cache_key *key)
+{
+    _Atomic uint32_t *place;
+    const uint32_t v = ghost_find(w->c, key, &place), uses = v >> 12 & 7u;
+
+    if (v != 0 && uses == 0)
+        return 7;
+    if (uses < 7)
+        ghost_set(w->c, key, place, uses + 1);
+    return uses < 7 ? uses + 1 : 7;
+}
+
+/* ---- which slab ---- */
+
+/* Counts both queues and finds the oldest slab of each. */
+static void plan(struct cache_worker *w, uint32_t oldest[2])
+{
+    const struct cache *c = w->c;
+    uint64_t ticket[2] = {UINT64_MAX, UINT64_MAX};
+
+    oldest[0] = oldest[1] = CACHE_NONE;
+    w->queue_bytes[0] = w->queue_bytes[1] = w->small_recs = w->small_rec_bytes = 0;
+    for (uint32_t i = 0; i < c->sb.nslab; i++) {
+        const struct cache_slab *s = cache_slab(c, i);
+        const uint32_t code =
+            cache_st_code(atomic_load_explicit(cache_slab_st(c, i), memory_order_acquire));
+        uint64_t t, bytes;
+        uint32_t q, woff;
+
+        if (code != CSLAB_SEALED && code != CSLAB_OPEN && code != CSLAB_EVICT)
+            continue;
+        q = atomic_load_explicit(&s->queue, memory_order_relaxed) & 1u;
+        t = atomic_load_explicit(&s->ticket, memory_order_relaxed);
+        woff = atomic_load_explicit(&s->woff, memory_order_relaxed);
+        bytes = (woff < c->sb.slab_size ? woff : c->sb.slab_size) +
+                atomic_load_explicit(&s->pages_bytes, memory_order_relaxed);
+        w->queue_bytes[q] += bytes;
+        if (q == 0) {
+            w->small_recs += atomic_load_explicit(&s->nrec, memory_order_relaxed);
+            w->small_rec_bytes += bytes;
+        }
+        if (code == CSLAB_SEALED && t < ticket[q]) {
+            ticket[q] = t;
+            oldest[q] = i;
+        }
+    }
+}
+
+/* A tenth, but so many slabs and objects that a newcomer has time to be asked for again. */
+static uint64_t small_target(const struct cache_worker *w)
+{
+    const uint64_t data = w->c->sb.data, slabs = 4ull * w->c->sb.slab_size,
+                   objects = w->small_recs > 0 ? 1000 * (w->small_rec_bytes / w->small_recs) : 0;
+    uint64_t t = data / 10;
+
+    if (slabs > t)
+        t = slabs;
+    if (objects > t)
+        t = objects < data / 5 ? objects : data / 5;
+    return t < data / 4 ? t : data / 4;
+}
+
+static bool choose(struct cache_worker *w)
+{
+    struct cache *c = w->c;
+    uint32_t oldest[2];
+
+    for (int t = 0; t < CACHE_TRIES; t++) {
+        uint32_t q, slab;
+        uint64_t st;
+
+        plan(w, oldest);
+        q = oldest[1] == CACHE_NONE ||
+                    (w->queue_bytes[0] > small_target(w) && oldest[0] != CACHE_NONE)
+                ? 0
+                : 1;
+        slab = oldest[q];
+        if (slab == CACHE_NONE) {
+            /* Everything is in open slabs: the own ones can be sealed. */
+            q = w->open[0].slab != CACHE_NONE && w->open[0].nrec > 0 ? 0 : 1;
+            if (w->open[q].slab == CACHE_NONE || w->open[q].nrec == 0)
+                return false;
+            cache_slab_seal_own(w, q);
+            continue;
+        }
+        st = atomic_load(cache_slab_st(c, slab));
+        if (cache_st_code(st) != CSLAB_SEALED ||
+            !atomic_compare_exchange_strong(cache_slab_st(c, slab), &st,
+                                            cache_st(w->owner, cache_st_gen(st), CSLAB_EVICT)))
+            continue;
+        w->ev = (struct cache_evict){.slab = slab, .queue = q};
+        return true;
+    }
+    return false;
+}
+
+/* ---- what of it ---- */
+
+static uint8_t freq_at(const unsigned char *rec)
+{
+    return atomic_load_explicit(
+        (_Atomic uint8_t *)(uintptr_t)(rec + offsetof(struct cache_rec, freq)),
+        memory_order_relaxed);
+}
+
+static void freq_set(unsigned char *rec, uint8_t freq)
+{
+    atomic_store_explicit((_Atomic uint8_t *)(uintptr_t)(rec + offsetof(struct cache_rec, freq)),
+                          freq, memory_order_relaxed);
+}
+
+/* A survivor goes to the end of the main queue: its record is copied, its pages stay. */
+static bool keep(struct cache_worker *w, const struct cache_head *h, _Atomic uint64_t *slot,
+                 uint64_t word, uint8_t freq)
+{
+    struct cache *c = w->c;
+    const uint64_t pages = (uint64_t)h->npages << c->page_shift;
+    uint32_t slab, off;
+    unsigned char *to;
+
+    if (cache_slab_reserve(w, 1, h->len, false, &slab, &off) < 0)
+        return false;
+    to = cache_slab_data(c, slab) + off;
+    memcpy(to, h->p, h->len);
+    freq_set(to, freq);
+    cache_slab_took(w, 1, h->len, pages);
+    /* Damage is not carried on. */
+    struct cache_head copy;
+    if (cache_record_load(c, slab, off, c->sb.slab_size, &copy) < 0)
+        return false;
+    if (!cache_index_swap(c, w->owner, slot, word, h, cache_word(&h->key, slab, off), true))
+        return false;
+    cache_count(w, CACHE_CTR_COPY_BYTES, h->len);
+    return true;
+}
+
+static bool expired(const struct cache_worker *w, const struct cache_head *h)
+{
+    const uint64_t grace = h->swr > h->sie ? h->swr : h->sie;
+
+    return w->now_s > h->base + (uint64_t)h->fresh + grace;
+}
+
+static void evict_record(struct cache_worker *w, const struct cache_head *h, uint64_t word)
+{
+    struct cache *c = w->c;
+    _Atomic uint64_t *slot = cache_index_slot(c, &h->key, word);
+    const uint8_t freq = freq_at(h->p);
+    const uint64_t bytes = h->len + ((uint64_t)h->npages << c->page_shift);
+
+    if (!slot)
+        return;
+    if (freq > 0 && !expired(w, h) &&
+        keep(w, h, slot, word,
+             (uint8_t)(w->ev.queue == 0 ? 0
+                                        : (freq > CACHE_FREQ_MAX ? CACHE_FREQ_MAX : freq) - 1))) {
+        cache_count(w, w->ev.queue == 0 ? CACHE_CTR_PROMOTE : CACHE_CTR_KEEP, 1);
+        return;
+    }
+    if (!cache_index_swap(c, w->owner, slot, word, h, 0, false)) {
+        /* Another is about to give its body up; he will find that no word leads to it. */
+        if (atomic_compare_exchange_strong(slot, &word, 0))
+            cache_count(w, CACHE_CTR_EVICT, 1);
+        return;
+    }
+    cache_count(w, CACHE_CTR_EVICT, 1);
+    cache_count(w, CACHE_CTR_EVICT_BYTES, bytes);
+    if (w->ev.queue == 0) {
+        cache_ghost_put(w, &h->key);
+        atomic_fetch_add_explicit(&cache_hot(c)->evicted.v, bytes, memory_order_relaxed);
+    }
+}
+
+/* The slab's records have all been seen: EVICT -> DRAIN -> FREE. */
+static void finish(struct cache_worker *w)
+{
+    struct cache *c = w->c;
+    const uint32_t slab = w->ev.slab;
+    uint64_t st = atomic_load(cache_slab_st(c, slab));
+
+    /* Words may still lead to records that could not be walked to. */
+    if (w->ev.broken || w->ev.nrec != atomic_load(&cache_slab(c, slab)->nrec))
+        cache_index_sweep(c, w->owner, slab);
+    if (w->ev.broken)
+        cache_count(w, CACHE_CTR_CORRUPT, 1);
+    w->ev.slab = CACHE_NONE;
+    if (cache_st_code(st) != CSLAB_EVICT || cache_st_owner(st) != w->owner)
+        return;
+    if (atomic_compare_exchange_strong(cache_slab_st(c, slab), &st,
+                                       cache_st(0, cache_st_gen(st), CSLAB_DRAIN)) &&
+        cache_slab_close(c, w->owner, slab))
+        w->nfree++;
+}
+
+bool cache_evict_step(struct cache_worker *w, unsigned n)
+{
+    struct cache *c = w->c;
+
+    if (w->ev.slab == CACHE_NONE && !choose(w))
+        return false;
+    for (; n > 0; n--) {
+        const uint32_t woff =
+            atomic_load_explicit(&cache_slab(c, w->ev.slab)->woff, memory_order_acquire);
+        struct cache_head h;
+
+        if (w->ev.off >= woff) {
+            finish(w);
+            return true;
+        }
+        if (cache_record_load(c, w->ev.slab, w->ev.off, woff, &h) < 0) {
+            w->ev.broken = true;
+            finish(w);
+            return true;
+        }
+        evict_record(w, &h, cache_word(&h.key, w->ev.slab, w->ev.off));
+        w->ev.off += h.len;
+        w->ev.nrec++;
+    }
+    return true;
+}
+
+/* All that lives in a page slab, when everything free is holes in such slabs. */
+static void evict_pages(struct cache_worker *w)
+{
+    struct cache *c = w->c;
+    uint32_t best = CACHE_NONE, least = c->slab_pages;
+
+    for (uint32_t i = 0; i < c->sb.nslab; i++) {
+        const uint32_t used = atomic_load_explicit(&cache_slab(c, i)->used, memory_order_relaxed);
+
+        if (cache_st_code(atomic_load_explicit(cache_slab_st(c, i), memory_order_relaxed)) ==
+                CSLAB_PAGES &&
+            used < least) {
+            best = i;
+            least = used;
+        }
+    }
+    if (best == CACHE_NONE)
+        return;
+    for (uint32_t i = 0; i < c->slab_pages; i++) {
+        const uint64_t o = atomic_load(&cache_page(c, best * c->slab_pages + i)->owner);
+        const uint32_t body = (uint32_t)(o >> 32), gen = (uint32_t)(o >> 8) & 0xffffffu;
+        _Atomic uint64_t *slot;
+        struct cache_head h;
+        uint64_t word;
+
+        if ((o & 0xffu) == 2u && body < c->sb.nbody &&
+            cache_index_body(c, body, gen, &slot, &word, &h) &&
+            cache_index_swap(c, w->owner, slot, word, &h, 0, false))
+            cache_count(w, CACHE_CTR_EVICT, 1);
+    }
+    (void)cache_slab_close(c, w->owner, best);
+}
+
+bool cache_evict_slab(struct cache_worker *w, uint32_t *ret)
+{
+    /* Records that survive are moved, not freed, at most three times: three rounds of a slab full
+     * of small ones, and some slabs whose pages are still in use. */
+    for (unsigned t = 0; t < 256; t++) {
+        const bool any = cache_evict_step(w, 64);
+
+        if (w->ev.slab == CACHE_NONE || !any) {
+            if (cache_slab_scan(w, ret) > 1)
+                return true;
+            if (!any || t % 16 == 15)
+                evict_pages(w);
+            if (cache_slab_scan(w, ret) > 1)
+                return true;
+            if (!any)
+                return false;
+        }
+    }
+    return cache_slab_scan(w, ret) > 0;
+}
+
+void cache_evict_pace(struct cache_worker *w, uint32_t bytes)
+{
+    if (w->nfree < w->low)
+        (void)cache_evict_step(w, 16 + bytes / 512);
+}
+
+bool cache_tidy(struct cache_worker *w)
+{
+    uint32_t slab;
+
+    if (w->ev.slab == CACHE_NONE && cache_slab_scan(w, &slab) >= w->low)
+        return false;
+    return cache_evict_step(w, 64);
+}
+
+void cache_evict_stop(struct cache_worker *w)
+{
+    uint64_t st;
+
+    if (w->ev.slab == CACHE_NONE)
+        return;
+    st = atomic_load(cache_slab_st(w->c, w->ev.slab));
+    if (cache_st_code(st) == CSLAB_EVICT && cache_st_owner(st) == w->owner)
+        atomic_compare_exchange_strong(cache_slab_st(w->c, w->ev.slab), &st,
+                                       cache_st(0, cache_st_gen(st), CSLAB_SEALED));
+    w->ev.slab = CACHE_NONE;
+}

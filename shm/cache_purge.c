@@ -1,0 +1,112 @@
+/* Purges by generation: a name's generation is raised, and objects born before it are gone. */
+#include "shm/cache_layout.h"
+
+static uint64_t mix(uint64_t x)
+{
+    x ^= x >> 32;
+    x *= 0xd6e8feb86659fd93u;
+    x ^= x >> 32;
+    x *= 0xd6e8feb86659fd93u;
+    return x ^ x >> 32;
+}
+
+/* A name has two places, and counts as purged at the lesser of their generations: two names that
+ * share one place do not purge each other. */
+static void places(const struct cache *c, uint32_t site, uint64_t name, struct cache_gen *ret[2])
+{
+    const uint64_t h = mix(name ^ (uint64_t)(site + 1) << 56);
+
+    ret[0] = cache_at(c, CACHE_AREA_GEN, (h & (c->sb.ngen - 1)) * sizeof(struct cache_gen));
+    ret[1] = cache_at(c, CACHE_AREA_GEN, (h >> 32 & (c->sb.ngen - 1)) * sizeof(struct cache_gen));
+}
+
+uint64_t cache_birth(const struct cache *c, uint32_t site)
+{
+    return atomic_load(&cache_hot(c)->purge[site % CACHE_SITES].v) & 0xffffffffffffull;
+}
+
+static void raise_to(_Atomic uint64_t *v, uint64_t to)
+{
+    uint64_t old = atomic_load(v);
+
+    while (old < to && !atomic_compare_exchange_weak(v, &old, to))
+        ;
+}
+
+/* The generation before the count: who sees the new count finds the generation. Two purges at once
+ * may use the same generation; each raises the count, so an object tested between them is tested
+ * again. */
+static void purge_site(struct cache *c, uint32_t site, uint64_t name, bool soft)
+{
+    _Atomic uint64_t *seq = &cache_hot(c)->purge[site].v;
+    const uint64_t to = (atomic_load(seq) & 0xffffffffffffull) + 1;
+    struct cache_gen *g[2];
+
+    places(c, site, name, g);
+    for (int i = 0; i < 2; i++)
+        raise_to(soft ? &g[i]->soft : &g[i]->hard, to);
+    atomic_fetch_add(seq, 1);
+}
+
+void cache_purge(struct cache *c, uint32_t site, uint64_t name, bool soft)
+{
+    if (site < CACHE_SITES) {
+        purge_site(c, site, name, soft);
+        return;
+    }
+    for (uint32_t i = 0; i < CACHE_SITES; i++)
+        purge_site(c, i, name, soft);
+}
+
+static int test(const struct cache *c, uint32_t site, uint64_t name, uint64_t birth)
+{
+    uint64_t hard[2], soft[2];
+    struct cache_gen *g[2];
+
+    places(c, site, name, g);
+    for (int i = 0; i < 2; i++) {
+        hard[i] = atomic_load(&g[i]->hard);
+        soft[i] = atomic_load(&g[i]->soft);
+    }
+    if (hard[0] > birth && hard[1] > birth)
+        return 2;
+    return soft[0] > birth && soft[1] > birth ? 1 : 0;
+}
+
+static int worst(const struct cache *c, uint32_t site, const uint64_t *names, unsigned n,
+                 uint64_t birth, int so_far)
+{
+    for (unsigned i = 0; i < n && so_far < 2; i++) {
+        const int r = test(c, site, names[i], birth);
+
+        if (r > so_far)
+            so_far = r;
+    }
+    return so_far;
+}
+
+int cache_purge_test(const struct cache *c, const struct cache_scope *scope,
+                     const struct cache_head *h, const uint64_t *tags)
+{
+    const uint32_t site = scope->site % CACHE_SITES;
+    const uint64_t seq = atomic_load(&cache_hot(c)->purge[site].v), all = CACHE_NAME_ALL;
+    struct cache_rec *r = (struct cache_rec *)(uintptr_t)h->p;
+    uint64_t names[CACHE_NAMES];
+    unsigned n;
+    int gone;
+
+    if (atomic_load_explicit(&r->checked, memory_order_relaxed) == (uint32_t)seq)
+        return atomic_load_explicit(&r->soft, memory_order_relaxed) != 0;
+    gone = worst(c, site, &all, 1, h->birth, 0);
+    gone = worst(c, site, tags, h->ntags, h->birth, gone);
+    if (gone < 2 && scope->names) {
+        n = scope->names(scope->arg, names);
+        gone = worst(c, site, names, n < CACHE_NAMES ? n : CACHE_NAMES, h->birth, gone);
+    }
+    if (gone < 2) {
+        atomic_store_explicit(&r->soft, (uint8_t)gone, memory_order_relaxed);
+        /* The note that it was tested after what the test found. */
+        atomic_store_explicit(&r->checked, (uint32_t)seq, memory_order_release);
+    }
+    return gone;
+}

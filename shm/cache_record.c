@@ -1,0 +1,204 @@
+/* Records: how one is written, and every check before one is believed. */
+#include "base/err.h"
+#include "shm/cache_layout.h"
+#include "shm/crc32c.h"
+
+#define LOW40 0xffffffffffull
+#define LOW48 0xffffffffffffull
+
+uint16_t cache_record_short(uint32_t s)
+{
+    uint32_t e = 0;
+
+    if (s == CACHE_FOREVER)
+        return UINT16_MAX;
+    while (s >> e > 0x7ff)
+        e++;
+    return (uint16_t)(e << 11 | s >> e);
+}
+
+uint32_t cache_record_long(uint16_t v)
+{
+    const uint32_t e = v >> 11;
+
+    return v == UINT16_MAX || e > 21 ? CACHE_FOREVER : (uint32_t)(v & 0x7ffu) << e;
+}
+
+static uint32_t head_crc(const struct cache *c, const struct cache_rec *r)
+{
+    const unsigned char first[4] = {(unsigned char)r->magic, (unsigned char)(r->magic >> 8),
+                                    r->type, r->flags};
+
+    return crc32c_more(crc32c_more(c->sb.seed, first, sizeof(first)), &r->k0,
+                       offsetof(struct cache_rec, checked) - offsetof(struct cache_rec, k0));
+}
+
+/* From body size, lead, tags and page size: where each part of the record begins. */
+static uint64_t arrange(const struct cache *c, struct cache_head *h)
+{
+    const uint64_t stream = h->lead + h->size;
+    uint64_t at = sizeof(struct cache_rec) + 8u * h->ntags;
+
+    h->npages = h->body == CACHE_NONE ? 0 : (uint32_t)(stream >> c->page_shift);
+    h->tail_len =
+        h->body == CACHE_NONE ? (uint32_t)h->size : (uint32_t)(stream & (c->sb.page_size - 1));
+    h->at_pages = (uint32_t)at;
+    at += 4ull * ((h->npages + 1u) & ~1u);
+    h->at_meta = (uint32_t)at;
+    if (!(h->flags & CACHE_REC_LEAD))
+        at += h->meta_len;
+    h->at_tail = (uint32_t)at;
+    return (at + h->tail_len + 7u) & ~7ull;
+}
+
+int cache_record_load(const struct cache *c, uint32_t slab, uint32_t off, uint32_t end,
+                      struct cache_head *ret)
+{
+    struct cache_rec r;
+
+    if (end > c->sb.slab_size || (uint64_t)off + sizeof(r) > end || (off & 7u) != 0)
+        return -ERR_CORRUPT;
+    ret->p = cache_slab_data(c, slab) + off;
+    memcpy(&r, ret->p, sizeof(r));
+    if (r.magic != CACHE_REC_MAGIC || r.crc != head_crc(c, &r))
+        return -ERR_CORRUPT;
+    ret->key = (struct cache_key){r.k0, r.k1};
+    ret->type = r.type;
+    ret->flags = r.flags;
+    ret->version = r.version_meta & LOW48;
+    ret->meta_len = (uint32_t)(r.version_meta >> 48);
+    ret->birth = r.birth_lead & LOW48;
+    ret->lead = (uint32_t)(r.birth_lead >> 48);
+    ret->size = r.size_gen & LOW40;
+    ret->body_gen = (uint32_t)(r.size_gen >> 40);
+    ret->body = r.body;
+    ret->base = r.base;
+    ret->fresh = r.fresh;
+    ret->swr = cache_record_long(r.swr);
+    ret->sie = cache_record_long(r.sie);
+    ret->user = r.user;
+    ret->part_crc = r.part_crc;
+    ret->tail_crc = r.tail_crc;
+    ret->len = (r.len_tags & 0xfffffu) << 3;
+    ret->ntags = r.len_tags >> 20 & 63u;
+    ret->site = (uint8_t)(r.len_tags >> 26);
+    if ((ret->body == CACHE_NONE ? ret->size > c->sb.slab_size || ret->lead != 0
+                                 : ret->body >= c->sb.nbody || ret->size > c->sb.max_object) ||
+        ret->lead >= c->sb.page_size || ret->ntags > CACHE_TAGS || ret->len > end - off ||
+        ((ret->flags & CACHE_REC_LEAD) && ret->meta_len > ret->lead) ||
+        arrange(c, ret) != ret->len || ret->type >= CACHE_TYPE__COUNT)
+        return -ERR_CORRUPT;
+    return 0;
+}
+
+/* The page the lead is in, or NULL. */
+static const unsigned char *lead_of(const struct cache *c, const struct cache_head *h)
+{
+    uint32_t page;
+
+    if (h->npages == 0)
+        return NULL;
+    memcpy(&page, h->p + h->at_pages, 4);
+    return page < c->npage && atomic_load(&cache_page(c, page)->owner) ==
+                                  cache_page_owner(h->body, h->body_gen)
+               ? cache_page_data(c, page)
+               : NULL;
+}
+
+bool cache_record_sound(const struct cache *c, const struct cache_head *h, bool body)
+{
+    const uint32_t inline_end = h->at_tail;
+    uint32_t crc = crc32c_more(c->sb.seed, h->p + sizeof(struct cache_rec),
+                               inline_end - (uint32_t)sizeof(struct cache_rec));
+
+    if (h->flags & CACHE_REC_LEAD) {
+        const unsigned char *lead = lead_of(c, h);
+
+        if (!lead)
+            return false;
+        crc = crc32c_more(crc, lead + h->lead - h->meta_len, h->meta_len);
+    }
+    return crc == h->part_crc &&
+           (!body || crc32c_more(c->sb.seed, h->p + h->at_tail, h->tail_len) == h->tail_crc);
+}
+
+static void head_of(const struct cache_parts *p, struct cache_head *h)
+{
+    memset(h, 0, sizeof(*h));
+    h->body = p->body;
+    h->size = p->size;
+    h->lead = p->body == CACHE_NONE ? 0 : p->lead;
+    h->ntags = p->ntags;
+    h->meta_len = (uint32_t)p->meta.n;
+    h->flags = p->lead_meta ? CACHE_REC_LEAD : 0;
+}
+
+uint32_t cache_record_size(const struct cache *c, const struct cache_parts *p)
+{
+    struct cache_head h;
+    uint64_t len;
+
+    if (p->ntags > CACHE_TAGS || p->meta.n > UINT16_MAX || p->size > c->sb.max_object ||
+        p->tail.n > c->sb.slab_size || p->attr->type >= CACHE_TYPE__COUNT ||
+        p->attr->site >= CACHE_SITES)
+        return 0;
+    head_of(p, &h);
+    len = arrange(c, &h);
+    return len > c->sb.slab_size ? 0 : (uint32_t)len;
+}
+
+static void copy_pages(const struct cache *c, unsigned char *dst, uint32_t n, const uint32_t *pages,
+                       uint32_t first)
+{
+    uint32_t page = first;
+
+    for (uint32_t i = 0; i < n; i++) {
+        if (pages)
+            page = pages[i];
+        memcpy(dst + 4u * i, &page, 4);
+        if (!pages && page < c->npage)
+            page = atomic_load(&cache_page(c, page)->next);
+    }
+}
+
+void cache_record_write(const struct cache *c, unsigned char *dst, uint32_t len,
+                        const struct cache_parts *p)
+{
+    const struct cache_attr *a = p->attr;
+    struct cache_head h;
+    struct cache_rec r = {.magic = CACHE_REC_MAGIC,
+                          .type = a->type,
+                          .k0 = p->key->k0,
+                          .k1 = p->key->k1,
+                          .body = p->body,
+                          .base = a->base,
+                          .fresh = a->fresh,
+                          .swr = cache_record_short(a->swr),
+                          .sie = cache_record_short(a->sie),
+                          .user = a->user};
+
+    head_of(p, &h);
+    (void)arrange(c, &h);
+    r.flags = h.flags;
+    r.version_meta = (p->version & LOW48) | (uint64_t)h.meta_len << 48;
+    r.birth_lead = (a->birth & LOW48) | (uint64_t)h.lead << 48;
+    r.size_gen = (p->size & LOW40) | (uint64_t)p->body_gen << 40;
+    r.len_tags = len >> 3 | h.ntags << 20 | (uint32_t)a->site << 26;
+    if (h.ntags > 0)
+        memcpy(dst + sizeof(r), p->tags, 8u * h.ntags);
+    memset(dst + h.at_pages, 0, h.at_meta - h.at_pages);
+    copy_pages(c, dst + h.at_pages, h.npages, p->pages, p->first);
+    if (!p->lead_meta && p->meta.n > 0)
+        memcpy(dst + h.at_meta, p->meta.p, p->meta.n);
+    r.part_crc = crc32c_more(c->sb.seed, dst + sizeof(r), h.at_tail - (uint32_t)sizeof(r));
+    if (p->lead_meta)
+        r.part_crc = crc32c_more(r.part_crc, p->meta.p, p->meta.n);
+    memset(dst + h.at_tail + h.tail_len, 0, len - h.at_tail - h.tail_len);
+    if (h.tail_len > 0)
+        memcpy(dst + h.at_tail, p->tail.p, h.tail_len);
+    r.tail_crc = crc32c_more(c->sb.seed, dst + h.at_tail, h.tail_len);
+    /* Never tested: a purge between the fetch and now must be seen. */
+    atomic_init(&r.checked, (uint32_t)a->birth);
+    r.crc = head_crc(c, &r);
+    memcpy(dst, &r, sizeof(r));
+}
