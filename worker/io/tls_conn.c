@@ -11,7 +11,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <openssl/err.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
@@ -251,7 +250,7 @@ static ssize_t conn_recv(struct link *k, char *p, size_t n)
     if (c->state != TLS_OPEN && c->end == 1)
         return -ERR_SYS;
     c->drained = false;
-    ERR_clear_error();
+    tls_error_none();
     while (c->end == 1 && got < n) {
         size_t r;
         if (SSL_read_ex(c->ssl, p + got, n - got, &r)) {
@@ -263,7 +262,7 @@ static ssize_t conn_recv(struct link *k, char *p, size_t n)
         c->end = conn_read_end(c);
         if (c->end == 1)
             break;
-        ERR_clear_error();
+        tls_error_none();
     }
     conn_push(c); /* answers to key updates, alerts; a failure shows with the next call */
     if (got == n && got && SSL_has_pending(c->ssl))
@@ -351,7 +350,7 @@ static ssize_t conn_writev(struct link *k, const struct iovec *iov, int n)
             return e;
     }
     conn_woke(c);
-    ERR_clear_error();
+    tls_error_none();
     do {
         size_t batch = 0, m, done;
         const char *p;
@@ -378,9 +377,9 @@ static int conn_shutdown(struct link *k)
     if (c->fin_due || c->fin_done)
         return 0;
     if (c->state == TLS_OPEN) {
-        ERR_clear_error();
+        tls_error_none();
         SSL_shutdown(c->ssl);
-        ERR_clear_error();
+        tls_error_none();
         if (conn_push(c) < 0)
             return -ERR_SYS;
     }
@@ -422,9 +421,9 @@ static void conn_close(struct link *k)
     struct tls_conn *c = k->tls;
     if (c->state == TLS_OPEN && !k->cut && !k->unsent && !c->wire_eof && !c->wire_error &&
         !c->fin_done) {
-        ERR_clear_error();
+        tls_error_none();
         SSL_shutdown(c->ssl);
-        ERR_clear_error();
+        tls_error_none();
         if (wire.n)
             wire_send(k, wire.b, wire.n);
     }
@@ -445,14 +444,14 @@ int tls_conn_new(struct tls *t, SSL_CTX *ctx, struct link *k, struct tls_conn **
     struct tls_conn *c = m ? pool_get(&t->conns) : NULL;
     if (!c)
         return -ERR_NOMEM;
-    ERR_clear_error();
+    tls_error_none();
     BIO *b = BIO_new(m);
     c->ssl = SSL_new(ctx);
     if (!b || !c->ssl || !SSL_set_app_data(c->ssl, c)) {
         BIO_free(b);
         SSL_free(c->ssl);
         pool_put(&t->conns, c);
-        ERR_clear_error();
+        tls_error_none();
         return -ERR_NOMEM;
     }
     c->k = k;
@@ -524,13 +523,13 @@ static int conn_refused(struct tls_conn *c)
 {
     c->state = TLS_BROKEN;
     if (c->plain) {
-        ERR_clear_error();
+        tls_error_none();
         tls_error_set("plain HTTP");
         conn_count(c, CTR_TLS_PLAIN);
         return -ERR_TLS_PLAIN;
     }
     if (c->why) {
-        ERR_clear_error();
+        tls_error_none();
         tls_error_set(c->why);
     } else if (c->wire_error && !ERR_peek_error()) {
         tls_error_set("the connection broke");
@@ -562,7 +561,7 @@ int tls_handshake(struct link *k)
             return conn_refused(c);
     }
     c->drained = false;
-    ERR_clear_error();
+    tls_error_none();
     int r = SSL_do_handshake(c->ssl);
     int why = r == 1 ? SSL_ERROR_NONE : SSL_get_error(c->ssl, r);
     int e = conn_push(c);

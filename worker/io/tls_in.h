@@ -8,6 +8,7 @@
 #include "worker/io/tls.h"
 #include "worker/io/tls_cert.h"
 
+#include <openssl/err.h>
 #include <openssl/ssl.h>
 
 struct tls_certs; /* of tls_cert.c */
@@ -109,6 +110,12 @@ bool tls_certs_same(struct tls *t, const struct conf_listen *l, struct slice sni
  * which is emptied, else `otherwise`. */
 void tls_error_queue(const char *otherwise);
 void tls_error_set(const char *text);
+/* Before each call whose failure SSL_get_error() will be asked about. */
+static inline void tls_error_none(void)
+{
+    if (ERR_peek_error()) /* seldom; clearing costs more than looking */
+        ERR_clear_error();
+}
 /* The same as a string for a diagnostic, valid until the next call. */
 const char *tls_reason(void);
 /* Where a key of a section was given, else where the section is. */
