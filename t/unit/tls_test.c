@@ -53,6 +53,10 @@ static const char config_text[] = "[global]\n"
                                   "address = 127.0.0.1:18451\n"
                                   "tls = on\n"
                                   "certificate = empty\n"
+                                  "[listen kernel]\n"
+                                  "address = 127.0.0.1:18452\n"
+                                  "tls = on\n"
+                                  "ktls = on\n"
                                   "[listen plain]\n"
                                   "address = 127.0.0.1:18080\n"
                                   "[certificate a.test]\n"
@@ -91,7 +95,7 @@ static const char config_text[] = "[global]\n"
                                   "[host h]\n"
                                   "names = *\n"
                                   "upstream = good\n";
-enum listen { MAIN, MODERN, REQUIRED, OPTIONAL, BY_ID, NEVER, ONLY_B, OLD, EMPTY, PLAIN };
+enum listen { MAIN, MODERN, REQUIRED, OPTIONAL, BY_ID, NEVER, ONLY_B, OLD, EMPTY, KERNEL, PLAIN };
 enum upstream { GOOD, SHOWN, STALE, CARELESS };
 enum server { BY_NAME, BY_IP, OTHER_NAME, WRONG_NAME, WRONG_IP, WRONG_CA, EXPIRED, NO_TLS };
 
@@ -238,8 +242,8 @@ static void test_names(void)
     shake(&b, ONLY_B, GOOD, BY_NAME, 0);
     tap_is_int(b.ec, -ERR_UP_CERT, "an unknown name gets a certificate, which is not for it");
     end(&b);
-    for (int i = 0; i < 2; i++) {
-        shake(&b, EMPTY, GOOD, i ? BY_IP : BY_NAME, 0);
+    for (int named = 0; named < 2; named++) {
+        shake(&b, EMPTY, GOOD, named ? BY_NAME : BY_IP, 0);
         tap_is_int(b.ec, -ERR_UP_TLS, "no certificate at all: the client is told");
         tap_is_int(b.es, -ERR_TLS_HANDSHAKE, "and the log");
         end(&b);
@@ -503,7 +507,7 @@ static void pump_event(struct io *io)
 
 /* Both ways at once through a real loop, edge-triggered: a lost edge stands still (and the alarm
  * ends the test), a flag that lies spins (and is counted). */
-static void test_pump(int buf, uint64_t up, uint64_t down, int version)
+static void test_pump(enum listen l, int buf, uint64_t up, uint64_t down, int version)
 {
     struct pump c = {.want = up, .seed_tx = 1, .seed_rx = 2};
     struct pump s = {.want = down, .seed_tx = 2, .seed_rx = 1};
@@ -512,7 +516,7 @@ static void test_pump(int buf, uint64_t up, uint64_t down, int version)
     fix_pair(&c.link, &s.link, buf);
     c.link.io.ready = s.link.io.ready = 0;
     c.link.io.handler = s.link.io.handler = pump_event;
-    if (tls_accept(tls_server_of(f.tls, MAIN), &s.link) < 0 ||
+    if (tls_accept(tls_server_of(f.tls, l), &s.link) < 0 ||
         tls_connect(tls_client_of(f.tls, GOOD, BY_NAME), &c.link, true, true) < 0 ||
         io_add(&loop, &c.link.io) < 0 || io_add(&loop, &s.link.io) < 0)
         tap_bail("no connection");
@@ -529,13 +533,13 @@ static void test_pump(int buf, uint64_t up, uint64_t down, int version)
     fix_close(&s.link);
 }
 
-static void test_unsent(void)
+static void test_unsent(enum listen l)
 {
     struct both b;
     static char big[400000];
     static char got[sizeof big];
     fix_pair(&b.c, &b.s, 20000);
-    tls_accept(tls_server_of(f.tls, MAIN), &b.s);
+    tls_accept(tls_server_of(f.tls, l), &b.s);
     tls_connect(tls_client_of(f.tls, GOOD, BY_NAME), &b.c, true, true);
     fix_shake(&b.c, &b.s, &b.ec, &b.es);
     for (size_t i = 0; i < sizeof big; i++)
@@ -602,13 +606,13 @@ static void test_ends(void)
     tap_ok(ERR_peek_error() == 0, "OpenSSL's queue of errors is empty");
 }
 
-static void test_plain(void)
+static void test_plain(enum listen l)
 {
     struct link c, s;
     char p[16384];
     static const char get[] = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
     fix_pair(&c, &s, 0);
-    tls_accept(tls_server_of(f.tls, MAIN), &s);
+    tls_accept(tls_server_of(f.tls, l), &s);
     tap_is_int(tls_handshake(&s), -ERR_AGAIN, "nothing yet");
     if (send(c.io.fd, get, sizeof get - 1, 0) < 0)
         tap_bail("send");
@@ -622,7 +626,7 @@ static void test_plain(void)
     fix_close(&c);
     fix_close(&s);
     fix_pair(&c, &s, 0);
-    tls_accept(tls_server_of(f.tls, MAIN), &s);
+    tls_accept(tls_server_of(f.tls, l), &s);
     close(c.io.fd);
     c.io.fd = -1;
     tap_is_int(tls_handshake(&s), -ERR_SYS, "a port scan is no failed handshake");
@@ -785,12 +789,17 @@ int main(void)
     test_resumption();
     test_rotation();
     test_mutual();
-    test_pump(0, 3000000, 5000000, V13);
-    test_pump(5000, 300000, 700000, V13);
-    test_pump(4000, 200000, 300000, V12);
-    test_unsent();
+    /* The way to a kernel's TLS, whether this one has it or not. */
+    tls_server_of(f.tls, KERNEL)->ktls = true;
+    static const enum listen ways[] = {MAIN, KERNEL};
+    for (int i = 0; i < 2; i++) {
+        test_pump(ways[i], 0, 3000000, 5000000, V13);
+        test_pump(ways[i], 5000, 300000, 700000, V13);
+        test_pump(ways[i], 4000, 200000, 300000, V12);
+        test_unsent(ways[i]);
+        test_plain(ways[i]);
+    }
     test_ends();
-    test_plain();
     test_garbage();
     test_allocations();
     tap_is_int((long long)atomic_load(&f.gau.v[GAU_TLS_CONNS]), 0, "no connection is left");

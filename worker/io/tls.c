@@ -4,11 +4,14 @@
 
 #include "base/arena.h"
 #include "base/err.h"
+#include "base/log.h"
 #include "config/load.h"
 #include "worker/io/tls_in.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -276,6 +279,45 @@ static int server_cert(SSL *ssl, void *arg)
     return r;
 }
 
+/* Can the kernel do it? Asked on a connected socket, where it would be used. */
+static bool ktls_probe(void)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t n = sizeof a;
+    int l = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int c = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool ok = l >= 0 && c >= 0 && bind(l, (struct sockaddr *)&a, n) == 0 && listen(l, 1) == 0 &&
+              getsockname(l, (struct sockaddr *)&a, &n) == 0 &&
+              connect(c, (struct sockaddr *)&a, n) == 0 &&
+              setsockopt(c, IPPROTO_TCP, TCP_ULP, "tls", sizeof "tls") == 0;
+    if (l >= 0)
+        close(l);
+    if (c >= 0)
+        close(c);
+    return ok;
+}
+
+static void server_ktls(struct tls_server *s, struct conf_diags *d)
+{
+    static int known = -1;
+    const struct conf_listen *l = s->listen;
+    if (!l->k.ktls)
+        return;
+    if (known < 0) {
+        known = ktls_probe();
+        if (!known && s->t->env.loop)
+            LOG_NOTICE("ktls", "this kernel has no TLS (module tls): ktls = on has no effect");
+    }
+    if (!known)
+        conf_diag_add(d, CONF_WARNING, tls_pos(l->origin, l->pos, "ktls"), NULL,
+                      "this kernel has no TLS (module tls): ktls = on has no effect");
+    s->ktls = known;
+    if (s->ktls)
+        SSL_CTX_set_options(s->ctx, SSL_OP_ENABLE_KTLS);
+    /* Its BIO takes an end without close_notify for an error; towards clients it is none. */
+    SSL_CTX_set_options(s->ctx, SSL_OP_IGNORE_UNEXPECTED_EOF);
+}
+
 static int server_new(struct tls *t, struct conf_listen *l, bool strict, struct conf_diags *d)
 {
     struct tls_server *s = &t->server[l->id];
@@ -295,6 +337,7 @@ static int server_new(struct tls *t, struct conf_listen *l, bool strict, struct 
     SSL_CTX_set_tlsext_servername_arg(s->ctx, s);
     SSL_CTX_set_cert_cb(s->ctx, server_cert, s);
     SSL_CTX_set_tlsext_status_cb(s->ctx, tls_certs_status);
+    server_ktls(s, d);
     const char *why = "";
     int e = l->k.client_ca.n ? tls_info_ask(s, &why) : 0;
     if (e == -ERR_INVAL) {

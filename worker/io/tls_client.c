@@ -238,7 +238,7 @@ static bool client_prepare(SSL *ssl, const struct tls_client *c, bool h2, bool h
 int tls_connect(struct tls_client *cl, struct link *k, bool h2, bool h1)
 {
     struct tls_conn *c;
-    int e = tls_conn_new(cl->t, cl->ctx, k, &c);
+    int e = tls_conn_new(cl->t, cl->ctx, k, false, &c);
     if (e < 0)
         return e;
     c->client = cl;

@@ -88,11 +88,46 @@ static int conn_push(struct tls_conn *c)
     return -ERR_SYS;
 }
 
+/* close_notify. True: the socket is full (only with kTLS). */
+static bool conn_notify(struct tls_conn *c)
+{
+    tls_error_none();
+    int r = SSL_shutdown(c->ssl);
+    bool full = r < 0 && SSL_get_error(c->ssl, r) == SSL_ERROR_WANT_WRITE;
+    tls_error_none();
+    return full;
+}
+
 static int conn_finish(struct tls_conn *c)
 {
+    if (c->ktls && c->state == TLS_OPEN && conn_notify(c)) {
+        c->k->unsent = 1; /* for those who wait: not everything is out */
+        c->k->io.ready &= (uint8_t)~IO_WRITE;
+        return -ERR_AGAIN;
+    }
     c->fin_due = false;
     c->fin_done = true;
     return shutdown(c->k->io.fd, SHUT_WR) ? -ERR_SYS : 0;
+}
+
+/* With kTLS the kernel makes the records, and OpenSSL writes to the socket itself: what is unsent
+ * is the contents of one write, to be tried again as it was. */
+static int ktls_flush(struct tls_conn *c)
+{
+    size_t done;
+    tls_error_none();
+    /* Without contents it is close_notify, which conn_finish() tries again. */
+    if (!c->out || SSL_write_ex(c->ssl, c->out, c->k->unsent, &done)) {
+        c->k->unsent = 0;
+        return 0;
+    }
+    c->k->io.ready &= (uint8_t)~IO_WRITE;
+    if (SSL_get_error(c->ssl, 0) == SSL_ERROR_WANT_WRITE)
+        return -ERR_AGAIN;
+    tls_error_queue("the connection broke");
+    c->wire_error = true;
+    c->state = TLS_BROKEN;
+    return -ERR_SYS;
 }
 
 static int conn_flush(struct link *k)
@@ -100,7 +135,11 @@ static int conn_flush(struct link *k)
     struct tls_conn *c = k->tls;
     if (c->wire_error)
         return -ERR_SYS;
-    if (k->unsent) {
+    if (k->unsent && c->ktls) {
+        int e = ktls_flush(c);
+        if (e < 0)
+            return e;
+    } else if (k->unsent) {
         ssize_t r = wire_send(k, c->out + c->out_off, k->unsent);
         if (r < 0) {
             c->wire_error = true;
@@ -110,10 +149,10 @@ static int conn_flush(struct link *k)
         k->unsent -= (uint32_t)r;
         if (k->unsent)
             return -ERR_AGAIN;
-        free(c->out);
-        c->out = NULL;
-        c->out_off = c->out_cap = 0;
     }
+    free(c->out);
+    c->out = NULL;
+    c->out_off = c->out_cap = 0;
     return c->fin_due ? conn_finish(c) : 0;
 }
 
@@ -260,8 +299,11 @@ static ssize_t conn_recv(struct link *k, char *p, size_t n)
             continue;
         }
         c->end = conn_read_end(c);
-        if (c->end == 1)
+        if (c->end == 1) {
+            if (c->ktls)
+                k->io.ready &= (uint8_t)~IO_READ;
             break;
+        }
         tls_error_none();
     }
     conn_push(c); /* answers to key updates, alerts; a failure shows with the next call */
@@ -337,6 +379,26 @@ static void conn_woke(struct tls_conn *c)
     c->wrote_ms = now;
 }
 
+static ssize_t ktls_writev(struct tls_conn *c, struct gather *g)
+{
+    size_t taken = 0, m, done;
+    const char *p;
+    tls_error_none();
+    while (!c->k->unsent && (m = gather_next(g, CONN_FULL, &p)) > 0) {
+        taken += m;
+        if (SSL_write_ex(c->ssl, p, m, &done))
+            continue;
+        c->k->io.ready &= (uint8_t)~IO_WRITE;
+        if (SSL_get_error(c->ssl, 0) != SSL_ERROR_WANT_WRITE || conn_keep(c, p, m) < 0) {
+            tls_error_queue("the connection broke");
+            c->wire_error = true;
+            c->state = TLS_BROKEN;
+            return -ERR_SYS;
+        }
+    }
+    return (ssize_t)taken;
+}
+
 static ssize_t conn_writev(struct link *k, const struct iovec *iov, int n)
 {
     struct tls_conn *c = k->tls;
@@ -349,6 +411,8 @@ static ssize_t conn_writev(struct link *k, const struct iovec *iov, int n)
         if (e < 0)
             return e;
     }
+    if (c->ktls)
+        return ktls_writev(c, &g);
     conn_woke(c);
     tls_error_none();
     do {
@@ -376,10 +440,8 @@ static int conn_shutdown(struct link *k)
     struct tls_conn *c = k->tls;
     if (c->fin_due || c->fin_done)
         return 0;
-    if (c->state == TLS_OPEN) {
-        tls_error_none();
-        SSL_shutdown(c->ssl);
-        tls_error_none();
+    if (c->state == TLS_OPEN && !c->ktls) { /* else once OpenSSL has nothing else to write */
+        conn_notify(c);
         if (conn_push(c) < 0)
             return -ERR_SYS;
     }
@@ -421,9 +483,7 @@ static void conn_close(struct link *k)
     struct tls_conn *c = k->tls;
     if (c->state == TLS_OPEN && !k->cut && !k->unsent && !c->wire_eof && !c->wire_error &&
         !c->fin_done) {
-        tls_error_none();
-        SSL_shutdown(c->ssl);
-        tls_error_none();
+        conn_notify(c);
         if (wire.n)
             wire_send(k, wire.b, wire.n);
     }
@@ -438,14 +498,14 @@ static const struct link_ops conn_ops = {.recv = conn_recv,
                                          .close = conn_close,
                                          .splice = false};
 
-int tls_conn_new(struct tls *t, SSL_CTX *ctx, struct link *k, struct tls_conn **ret)
+int tls_conn_new(struct tls *t, SSL_CTX *ctx, struct link *k, bool ktls, struct tls_conn **ret)
 {
     BIO_METHOD *m = conn_bio();
     struct tls_conn *c = m ? pool_get(&t->conns) : NULL;
     if (!c)
         return -ERR_NOMEM;
     tls_error_none();
-    BIO *b = BIO_new(m);
+    BIO *b = ktls ? BIO_new_socket(k->io.fd, BIO_NOCLOSE) : BIO_new(m);
     c->ssl = SSL_new(ctx);
     if (!b || !c->ssl || !SSL_set_app_data(c->ssl, c)) {
         BIO_free(b);
@@ -459,7 +519,9 @@ int tls_conn_new(struct tls *t, SSL_CTX *ctx, struct link *k, struct tls_conn **
     c->end = 1;
     c->wrote_ms = (uint32_t)clock_ms();
     list_init(&c->waiting);
-    BIO_set_data(b, c);
+    c->ktls = ktls;
+    if (!ktls)
+        BIO_set_data(b, c);
     SSL_set_bio(c->ssl, b, b);
     k->ops = &conn_ops;
     k->tls = c;
@@ -471,7 +533,7 @@ int tls_conn_new(struct tls *t, SSL_CTX *ctx, struct link *k, struct tls_conn **
 int tls_accept(struct tls_server *s, struct link *k)
 {
     struct tls_conn *c;
-    int e = tls_conn_new(s->t, s->ctx, k, &c);
+    int e = tls_conn_new(s->t, s->ctx, k, s->ktls, &c);
     if (e < 0)
         return e;
     c->server = s;
@@ -548,6 +610,33 @@ static int conn_refused(struct tls_conn *c)
     return -ERR_TLS_HANDSHAKE;
 }
 
+/* With kTLS the first bytes are looked at where they lie. 0 it is TLS; -ERR_AGAIN; -ERR_SYS. */
+static int ktls_first(struct tls_conn *c)
+{
+    struct io *io = &c->k->io;
+    ssize_t n = recv(io->fd, stage, CONN_READ_FIRST, MSG_PEEK);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+        io->ready &= (uint8_t)~IO_READ;
+        return -ERR_AGAIN;
+    }
+    c->wire_eof = n == 0;
+    if (n <= 0)
+        return -ERR_SYS;
+    if (conn_looks_like_tls(c, stage, (size_t)n))
+        return 0;
+    c->wire_error = c->wire_error || recv(io->fd, stage, (size_t)n, 0) != n;
+    return -ERR_SYS;
+}
+
+/* The socket BIO keeps no flags of ours: what it waits for tells. */
+static void ktls_blocked(struct tls_conn *c, int why)
+{
+    if (c->ktls && why == SSL_ERROR_WANT_READ)
+        c->k->io.ready &= (uint8_t)~IO_READ;
+    if (c->ktls && why == SSL_ERROR_WANT_WRITE)
+        c->k->io.ready &= (uint8_t)~IO_WRITE;
+}
+
 int tls_handshake(struct link *k)
 {
     struct tls_conn *c = k->tls;
@@ -560,14 +649,21 @@ int tls_handshake(struct link *k)
         if (e == -ERR_SYS)
             return conn_refused(c);
     }
+    if (c->ktls && !c->seen) {
+        int e = ktls_first(c);
+        if (e < 0)
+            return e == -ERR_AGAIN ? e : conn_refused(c);
+    }
     c->drained = false;
     tls_error_none();
     int r = SSL_do_handshake(c->ssl);
     int why = r == 1 ? SSL_ERROR_NONE : SSL_get_error(c->ssl, r);
     int e = conn_push(c);
+    ktls_blocked(c, why);
     if (r == 1 && e == 0 && conn_established(c) == 0)
         return 0;
-    if (e == 0 && (why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_X509_LOOKUP))
+    if (e == 0 && (why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE ||
+                   why == SSL_ERROR_WANT_X509_LOOKUP))
         return -ERR_AGAIN;
     return conn_refused(c);
 }

@@ -22,7 +22,7 @@ struct tls_server {
     struct tls *t;
     const struct conf_listen *listen;
     SSL_CTX *ctx; /* NULL: a plain listener */
-    bool ktls;
+    bool ktls;    /* the kernel has it, and it is wanted */
 };
 /* Towards servers: one per TLS server of an upstream. */
 struct tls_client {
@@ -130,7 +130,7 @@ SSL_CTX *tls_context(struct tls *t, const SSL_METHOD *method);
 
 /* Makes k a TLS link. ktls: through a socket BIO, so that the kernel can take over. 0,
  * -ERR_NOMEM (k is as it was). */
-int tls_conn_new(struct tls *t, SSL_CTX *ctx, struct link *k, struct tls_conn **ret);
+int tls_conn_new(struct tls *t, SSL_CTX *ctx, struct link *k, bool ktls, struct tls_conn **ret);
 static inline struct tls_conn *tls_conn_of(const SSL *ssl)
 {
     return SSL_get_app_data(ssl);
