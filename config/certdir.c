@@ -59,20 +59,23 @@ static int certdir_regular(const struct stat *st)
     return !S_ISREG(st->st_mode) ? -ERR_INVAL : st->st_size > CERTDIR_FILE ? -ERR_RANGE : 0;
 }
 
-static int certdir_stat(int dir, const char *path, struct certdir_file *ret, int64_t *changed_s)
+static int64_t certdir_ns(const struct timespec *t)
+{
+    return t->tv_sec * INT64_C(1000000000) + t->tv_nsec;
+}
+
+static int certdir_stat(int dir, const char *path, struct certdir_file *ret, int64_t *changed_ns)
 {
     struct stat st;
     if (fstatat(dir, path, &st, 0))
         return certdir_errno();
-    *ret = (struct certdir_file){.dev = st.st_dev,
-                                 .ino = st.st_ino,
-                                 .size = st.st_size,
-                                 .mtime_ns =
-                                     st.st_mtim.tv_sec * INT64_C(1000000000) + st.st_mtim.tv_nsec};
-    if (st.st_mtim.tv_sec > *changed_s)
-        *changed_s = st.st_mtim.tv_sec;
-    if (st.st_ctim.tv_sec > *changed_s)
-        *changed_s = st.st_ctim.tv_sec;
+    int64_t mtime_ns = certdir_ns(&st.st_mtim), ctime_ns = certdir_ns(&st.st_ctim);
+    *ret = (struct certdir_file){
+        .dev = st.st_dev, .ino = st.st_ino, .size = st.st_size, .mtime_ns = mtime_ns};
+    if (mtime_ns > *changed_ns)
+        *changed_ns = mtime_ns;
+    if (ctime_ns > *changed_ns)
+        *changed_ns = ctime_ns;
     return certdir_regular(&st);
 }
 
@@ -80,10 +83,10 @@ int certdir_look(int dir, const char *cert, const char *key, bool optional,
                  struct certdir_look *ret)
 {
     memset(ret, 0, sizeof *ret);
-    int e = certdir_stat(dir, cert, &ret->cert, &ret->changed_s);
+    int e = certdir_stat(dir, cert, &ret->cert, &ret->changed_ns);
     if (e < 0 || !key[0] || strcmp(cert, key) == 0)
         return e;
-    e = certdir_stat(dir, key, &ret->key, &ret->changed_s);
+    e = certdir_stat(dir, key, &ret->key, &ret->changed_ns);
     return e == -ERR_NOENT && optional ? 0 : e;
 }
 

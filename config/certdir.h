@@ -29,8 +29,8 @@ struct certdir_look {
     struct certdir_file {
         uint64_t dev, ino;
         int64_t size, mtime_ns;
-    } cert, key;       /* key: zeroes when it is in the same file */
-    int64_t changed_s; /* wall clock: the latest change of the files or of their places */
+    } cert, key;        /* key: zeroes when it is in the same file */
+    int64_t changed_ns; /* wall clock: the latest change of the files or of their places */
 };
 /* dir may be AT_FDCWD, and key "" or equal to cert, or a file that need not be there (optional).
  * 0; -ERR_NOENT, -ERR_SYS: see errno; -ERR_INVAL no regular file; -ERR_RANGE too large. */

@@ -50,7 +50,7 @@ static struct certs {
     uint32_t generation;       /* 0: nothing is watched */
     struct certs_section *sec; /* [nsec] */
     size_t nsec;
-    int64_t since_s; /* wall clock: what changed later the workers may not have seen */
+    int64_t since_ms; /* wall clock: what changed later the workers may not have seen */
     struct list settling, due;
     struct ev_timer look_timer, settle_timer, send_timer;
     uint32_t serial;
@@ -68,9 +68,12 @@ static struct generation *certs_live(void)
     return g && g->config && w.generation && g->number == w.generation ? g : NULL;
 }
 
-static int64_t certs_now_s(void)
+/* Has the file surely been as it is since `ms` of the wall clock? The kernel's clock for files lags
+ * a little, and some systems keep whole seconds only. */
+static bool certs_older(const struct certdir_look *look, int64_t ms)
 {
-    return clock_cached.wall_ms / 1000;
+    int64_t slack_ms = look->changed_ns % 1000000000 == 0 ? 2000 : 50;
+    return look->changed_ns / 1000000 + slack_ms < ms;
 }
 
 static uint64_t certs_interval(void)
@@ -359,13 +362,13 @@ static void certs_saw(const struct generation *g, struct certs_file *f, bool fre
     list_append(&f->sec->files, &f->all);
     if (f->settling)
         return; /* another clock decides */
-    if (fresh && w.round == 1 && e == 0 && look->changed_s < w.since_s) {
+    if (fresh && w.round == 1 && e == 0 && certs_older(look, w.since_ms)) {
         f->look = *look; /* the workers have read it so */
         return;
     }
     if (!fresh && certs_same(&f->look, f->error, look, e))
         return;
-    if (e == 0 && certs_now_s() > look->changed_s + 1) {
+    if (e == 0 && certs_older(look, clock_cached.wall_ms - SETTLE_MS)) {
         f->next = *look;
         f->next_error = e;
         certs_changed(g, f);
@@ -631,8 +634,7 @@ void certs_begin(const struct generation *g)
         if (g->child[i].started_ms < first_ms)
             first_ms = g->child[i].started_ms;
     }
-    /* Times of files are in whole seconds on some systems, and those of the kernel lag a little. */
-    w.since_s = certs_now_s() - (int64_t)((clock_ms() - first_ms) / 1000) - 2;
+    w.since_ms = clock_cached.wall_ms - (int64_t)(clock_ms() - first_ms);
     if (conf->global.certificate_check)
         ev_timer_set(&w.look_timer, 0, certs_on_look);
 }

@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "master/master.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #define QUERY_MS   5000
@@ -24,6 +25,8 @@ struct query {
     enum worker_query_kind kind;
     struct conn *conn;
     struct ev_timer limit;
+    bool one; /* of the processes is asked, and its answer given as it is */
+    const char *filter;
     size_t n;
     struct query_part *part;
 };
@@ -92,8 +95,24 @@ static void query_text(const struct query *q, struct buf *out)
     }
 }
 
+static void query_end_one(struct query *q)
+{
+    const struct query_part *p = &q->part[0];
+    if (q->n == 0)
+        conn_say(q->conn, PROTO_REFUSED, "no worker serves");
+    else if (!p->done)
+        conn_say(q->conn, PROTO_TIMEOUT, "no answer");
+    else
+        conn_finish(q->conn, PROTO_DONE, buf_slice(&p->text), SLICE_NONE);
+    query_free(q);
+}
+
 static void query_end(struct query *q)
 {
+    if (q->one) {
+        query_end_one(q);
+        return;
+    }
     struct buf out;
     bool whole = true;
     buf_init(&out, CONTROL_OUT_MAX - 65536);
@@ -134,7 +153,42 @@ static void query_ask(struct query *q, struct child *c)
         .child = c, .number = c->number, .generation = c->gen->number, .pid = c->pid};
     memcpy(p->name, child_name(c), strlen(child_name(c)) + 1);
     buf_init(&p->text, (size_t)1 << 20);
+    if (q->filter)
+        snprintf(w.filter, sizeof(w.filter), "%s", q->filter);
     p->lost = child_query(c, &w) < 0;
+}
+
+static struct query *query_new(struct conn *conn, enum worker_query_kind kind, size_t n)
+{
+    struct query *q = calloc(1, sizeof(*q));
+    if (q)
+        q->part = calloc(n + 1, sizeof(*q->part));
+    if (!q || !q->part) {
+        free(q);
+        conn_say(conn, PROTO_REFUSED, "out of memory");
+        return NULL;
+    }
+    q->id = ++query_last_id;
+    q->kind = kind;
+    q->conn = conn;
+    list_append(&query_list, &q->link);
+    ev_timer_set(&q->limit, QUERY_MS, query_on_limit);
+    return q;
+}
+
+void query_start_one(struct conn *conn, enum worker_query_kind kind, const char *filter)
+{
+    struct query *q = query_new(conn, kind, 1);
+    struct generation *g = master.live;
+    if (!q)
+        return;
+    q->one = true;
+    q->filter = filter;
+    for (uint32_t i = 0; g && q->n == 0 && i < g->nchild; i++) {
+        if (g->child[i].state == CHILD_SERVING && g->child[i].role == WORKER_SERVE)
+            query_ask(q, &g->child[i]);
+    }
+    query_check(q);
 }
 
 void query_start(struct conn *conn, enum worker_query_kind kind)
@@ -142,19 +196,9 @@ void query_start(struct conn *conn, enum worker_query_kind kind)
     size_t n = 0;
     LIST_EACH(it, &master.generations)
     n += generation_living(CONTAINER(it, struct generation, link));
-    struct query *q = calloc(1, sizeof(*q));
-    if (q)
-        q->part = calloc(n + 1, sizeof(*q->part));
-    if (!q || !q->part) {
-        free(q);
-        conn_say(conn, PROTO_REFUSED, "out of memory");
+    struct query *q = query_new(conn, kind, n);
+    if (!q)
         return;
-    }
-    q->id = ++query_last_id;
-    q->kind = kind;
-    q->conn = conn;
-    list_append(&query_list, &q->link);
-    ev_timer_set(&q->limit, QUERY_MS, query_on_limit);
     LIST_EACH(it, &master.generations)
     {
         struct generation *g = CONTAINER(it, struct generation, link);

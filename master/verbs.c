@@ -204,6 +204,11 @@ static void verbs_conns(struct conn *c)
     query_start(c, WQ_CONNS);
 }
 
+static void verbs_cert(struct conn *c)
+{
+    query_start_one(c, WQ_CERTS, c->req.argc > 1 ? c->req.argv[1] : NULL);
+}
+
 static void verbs_reload(struct conn *c)
 {
     reload_request(c);
@@ -342,16 +347,17 @@ static void verbs_wait(struct conn *c)
 void verbs_run(struct conn *c)
 {
     static void (*const run[VERB__COUNT])(struct conn * c) = {
-        [VERB_check] = verbs_local,     [VERB_completion] = verbs_local,
-        [VERB_config] = verbs_config,   [VERB_conns] = verbs_conns,
-        [VERB_explain] = verbs_explain, [VERB_fsck] = verbs_fsck,
-        [VERB_help] = verbs_local,      [VERB_log] = verbs_log,
-        [VERB_metrics] = verbs_metrics, [VERB_reload] = verbs_reload,
-        [VERB_reopen] = verbs_reopen,   [VERB_server] = verbs_server,
-        [VERB_show] = verbs_show,       [VERB_stat] = verbs_stat,
-        [VERB_status] = verbs_status,   [VERB_stop] = verbs_stop,
-        [VERB_upgrade] = verbs_upgrade, [VERB_upstream] = verbs_upstream,
-        [VERB_version] = verbs_version, [VERB_wait] = verbs_wait,
+        [VERB_cert] = verbs_cert,         [VERB_check] = verbs_local,
+        [VERB_completion] = verbs_local,  [VERB_config] = verbs_config,
+        [VERB_conns] = verbs_conns,       [VERB_explain] = verbs_explain,
+        [VERB_fsck] = verbs_fsck,         [VERB_help] = verbs_local,
+        [VERB_log] = verbs_log,           [VERB_metrics] = verbs_metrics,
+        [VERB_reload] = verbs_reload,     [VERB_reopen] = verbs_reopen,
+        [VERB_server] = verbs_server,     [VERB_show] = verbs_show,
+        [VERB_stat] = verbs_stat,         [VERB_status] = verbs_status,
+        [VERB_stop] = verbs_stop,         [VERB_upgrade] = verbs_upgrade,
+        [VERB_upstream] = verbs_upstream, [VERB_version] = verbs_version,
+        [VERB_wait] = verbs_wait,
     };
     run[c->verb](c);
 }

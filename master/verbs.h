@@ -11,8 +11,9 @@ void verbs_conn_gone(const struct conn *c);
 
 /* verbs_status.c */
 void verbs_status(struct conn *c);
-/* 0, PROTO_DEGRADED or PROTO_CRITICAL; one line per reason into out (may be NULL). */
-uint32_t verbs_health(struct buf *out);
+/* 0, PROTO_DEGRADED or PROTO_CRITICAL; one line per reason into out (may be NULL).
+ * certificates: theirs too, which no waiting mends. */
+uint32_t verbs_health(struct buf *out, bool certificates);
 /* verbs_upstream.c */
 void verbs_upstream(struct conn *c);
 void verbs_server(struct conn *c);

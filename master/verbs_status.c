@@ -5,6 +5,7 @@
 #include "master/master.h"
 #include "master/supervise.h"
 #include "master/verbs.h"
+#include "shm/cert.h"
 
 #include <config.h>
 
@@ -15,6 +16,24 @@
 
 /* An old generation that still has requests so long after its drain time is stuck. */
 #define STUCK_GRACE_MS 10000
+
+/* "3d 4h", "12m 5s": two units are enough for a person. */
+static const char *status_age(uint64_t ms)
+{
+    static char text[2][32];
+    static unsigned turn;
+    char *t = text[turn++ % 2];
+    uint64_t s = ms / 1000;
+    if (s >= 86400)
+        snprintf(t, 32, "%" PRIu64 "d %" PRIu64 "h", s / 86400, s % 86400 / 3600);
+    else if (s >= 3600)
+        snprintf(t, 32, "%" PRIu64 "h %" PRIu64 "m", s / 3600, s % 3600 / 60);
+    else if (s >= 60)
+        snprintf(t, 32, "%" PRIu64 "m %" PRIu64 "s", s / 60, s % 60);
+    else
+        snprintf(t, 32, "%" PRIu64 "s", s);
+    return t;
+}
 
 static void health_note(struct buf *out, uint32_t *worst, uint32_t code, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
@@ -53,7 +72,39 @@ static void health_upstreams(struct buf *out, uint32_t *worst)
     }
 }
 
-uint32_t verbs_health(struct buf *out)
+#define CERT_SOON_S   (14 * 86400)
+#define CERT_URGENT_S (7 * 86400)
+
+static void health_certificate(struct slice name, const struct cert_state *st, int64_t now,
+                               struct buf *out, uint32_t *worst)
+{
+    int64_t left = st->not_after_s - now;
+    if (st->failed)
+        health_note(out, worst, PROTO_DEGRADED, "certificate " SLICE_FMT ": %u cannot be used: %s",
+                    SLICE_ARG(name), st->failed, st->error);
+    if (st->not_after_s == 0 || left >= CERT_SOON_S)
+        return;
+    uint32_t code = left < CERT_URGENT_S ? PROTO_DEGRADED : PROTO_DONE;
+    if (left <= 0)
+        health_note(out, worst, code, "certificate " SLICE_FMT ": %s has expired", SLICE_ARG(name),
+                    st->first_name);
+    else
+        health_note(out, worst, code, "certificate " SLICE_FMT ": %s expires in %s",
+                    SLICE_ARG(name), st->first_name, status_age((uint64_t)left * 1000));
+}
+
+static void health_certificates(const struct generation *g, struct buf *out, uint32_t *worst)
+{
+    struct slice name;
+    struct cert_state st;
+    for (size_t i = 0; i < g->config->ncertificate; i++) {
+        if (cert_get(master.segment, g->cert_id[i], &name, &st))
+            health_certificate(g->config->certificate[i]->name, &st, clock_cached.wall_ms / 1000,
+                               out, worst);
+    }
+}
+
+uint32_t verbs_health(struct buf *out, bool certificates)
 {
     uint32_t worst = PROTO_DONE;
     const struct generation *g = master.live;
@@ -68,12 +119,15 @@ uint32_t verbs_health(struct buf *out)
         else if (c->state != CHILD_SERVING)
             health_note(out, &worst, PROTO_DEGRADED, "%s is not serving", child_name(c));
     }
-    if (g->config)
+    if (g->config) {
         health_upstreams(out, &worst);
-    else
+        if (certificates)
+            health_certificates(g, out, &worst);
+    } else {
         health_note(out, &worst, PROTO_CRITICAL,
                     "generation %u is of the program before the upgrade; the new one has none yet",
                     g->number);
+    }
     LIST_EACH(it, &master.generations)
     {
         const struct generation *o = CONTAINER(it, struct generation, link);
@@ -199,24 +253,6 @@ static void status_json(struct buf *out, uint32_t code, struct slice reasons)
     buf_chr(out, '\n');
 }
 
-/* "3d 4h", "12m 5s": two units are enough for a person. */
-static const char *status_age(uint64_t ms)
-{
-    static char text[2][32];
-    static unsigned turn;
-    char *t = text[turn++ % 2];
-    uint64_t s = ms / 1000;
-    if (s >= 86400)
-        snprintf(t, 32, "%" PRIu64 "d %" PRIu64 "h", s / 86400, s % 86400 / 3600);
-    else if (s >= 3600)
-        snprintf(t, 32, "%" PRIu64 "h %" PRIu64 "m", s / 3600, s % 3600 / 60);
-    else if (s >= 60)
-        snprintf(t, 32, "%" PRIu64 "m %" PRIu64 "s", s / 60, s % 60);
-    else
-        snprintf(t, 32, "%" PRIu64 "s", s);
-    return t;
-}
-
 static void status_children_text(struct buf *out, const struct generation *g)
 {
     buf_printf(out, "\n%-8s %8s %-10s %6s %12s %10s %10s %10s %8s\n", "worker", "pid", "state",
@@ -295,7 +331,7 @@ void verbs_status(struct conn *c)
     struct buf out, reasons;
     buf_init(&out, 0);
     buf_init(&reasons, 1 << 20);
-    uint32_t code = verbs_health(&reasons);
+    uint32_t code = verbs_health(&reasons, true);
     if (conn_json(c))
         status_json(&out, code, buf_slice(&reasons));
     else

@@ -22,7 +22,7 @@ static bool wait_is_so(const struct conn *c)
     case WAIT_GENERATION:
         return master.live && master.live->number >= c->wait_generation && !reload_running();
     case WAIT_HEALTHY:
-        return live && verbs_health(NULL) == PROTO_DONE;
+        return live && verbs_health(NULL, false) == PROTO_DONE;
     case WAIT_IDLE:
         break;
     }

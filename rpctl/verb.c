@@ -114,6 +114,8 @@ void verb_completion_bash(struct buf *out)
     buf_str(
         out,
         "-s --json --timeout\" -- \"$cur\")) ;;\n"
+        "    cert) COMPREPLY=($(compgen -W \"$(rpctl cert 2>/dev/null | awk '{ gsub(\",\", \" \", "
+        "$2); print $2 }')\" -- \"$cur\")) ;;\n"
         "    check) COMPREPLY=($(compgen -f -- \"$cur\")) ;;\n"
         "    completion) COMPREPLY=($(compgen -W \"bash\" -- \"$cur\")) ;;\n"
         "    config) COMPREPLY=($(compgen -W \"--effective --changed --origin\" -- \"$cur\")) ;;\n"

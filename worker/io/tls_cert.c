@@ -363,25 +363,25 @@ int tls_cert_entry_scanned(struct certs_entry *e, const struct tls_scan *scan)
     return 0;
 }
 
-/* A new certificate may be the one that the stapled answer is about, or no more. */
-static const char *store_staple(struct certs_section *s)
+/* A new certificate may be the one that the stapled answer is about, or no more. 0 it has its
+ * certificate, or there is none to staple; negative as tls_cert_staple_check(). */
+static int store_staple(struct certs_section *s, const char **ret_why)
 {
-    const char *why = NULL;
+    int rc = -ERR_NOENT;
     s->stapled = NULL;
+    *ret_why = "there is no certificate for it";
     if (!s->staple.n)
-        return NULL;
+        return 0;
     LIST_EACH(it, &s->entries)
     {
         struct certs_entry *e = CONTAINER(it, struct certs_entry, all);
-        if (!e->pair.cert)
+        if (rc != -ERR_NOENT || !e->pair.cert)
             continue;
-        int rc = tls_cert_staple_check(&s->staple, e->pair.cert, &why);
+        rc = tls_cert_staple_check(&s->staple, e->pair.cert, ret_why);
         if (rc == 0)
             s->stapled = e;
-        if (rc != -ERR_NOENT)
-            break;
     }
-    return s->stapled ? NULL : why;
+    return rc;
 }
 
 int tls_cert_entry_load(struct certs_entry *e, struct slice cert, struct slice key, bool keep,
@@ -425,7 +425,8 @@ int tls_cert_entry_load(struct certs_entry *e, struct slice cert, struct slice k
     }
     e->pair = pair;
     s->nloaded++;
-    (void)store_staple(s);
+    (void)store_staple(s, ret_why);
+    *ret_why = NULL;
     if (!e->name[0])
         return 0;
     list_push(&s->used, &e->used);
@@ -603,12 +604,14 @@ int tls_cert_ocsp(struct tls *t, uint32_t certificate, int fd, const char **ret_
         return rc;
     free(s->staple.der);
     s->staple = (struct tls_staple){.der = (uint8_t *)(uintptr_t)file.p, .n = file.n};
-    *ret_why = file.n ? store_staple(s) : "it is empty";
-    if (!*ret_why)
+    rc = file.n ? store_staple(s, ret_why) : -ERR_INVAL;
+    if (rc == 0)
         return 0;
+    if (!file.n)
+        *ret_why = "it is empty";
     store_set_error(s, s->conf->k.ocsp.p, *ret_why);
     tls_cert_row(s);
-    return -ERR_INVAL;
+    return rc == -ERR_NOENT ? -ERR_INVAL : rc;
 }
 
 /* ---- the start ---- */
@@ -680,12 +683,14 @@ static int start_ocsp(const struct store_start *x)
     if (fd < 0)
         return start_complain(x, "ocsp", pos, path, certdir_error(fd));
     int rc = tls_cert_ocsp(x->s->certs->t, x->s->conf->id, fd, &why);
-    if (rc < 0 && rc != -ERR_NOMEM) {
+    if (rc == -ERR_RANGE || (rc < 0 && !x->strict)) {
         /* It is too old as soon as its issuer is late: no reason not to start. */
-        conf_diag_add(x->d, CONF_WARNING, pos, NULL, "ocsp " SLICE_FMT " is not sent: %s",
+        conf_diag_add(x->d, CONF_WARNING, pos, NULL, "ocsp " SLICE_FMT " is not sent along: %s",
                       SLICE_ARG(path), why);
-        rc = 0;
+        return 0;
     }
+    if (rc < 0 && rc != -ERR_NOMEM)
+        return start_complain(x, "ocsp", pos, path, why);
     return rc;
 }
 

@@ -40,7 +40,7 @@ struct tls_staple {
     int64_t until_s; /* 0 = no end is said */
 };
 /* Is it an answer about that certificate, good, and in force? Fills in until_s. 0; -ERR_NOENT is
- * about another one; -ERR_INVAL; with *ret_why. */
+ * about another one; -ERR_RANGE it has expired; -ERR_INVAL; with *ret_why. */
 int tls_cert_staple_check(struct tls_staple *st, const X509 *cert, const char **ret_why);
 
 /* ---- tls_cert_index.c: names ---- */

@@ -258,7 +258,7 @@ static int staple_check_one(struct tls_staple *st, OCSP_SINGLERESP *one, const c
                : st->until_s && st->until_s <= now ? "it has expired"
                : staple_time(this) > now + 300     ? "it is not in force yet"
                                                    : NULL;
-    return *ret_why ? -ERR_INVAL : 0;
+    return !*ret_why ? 0 : st->until_s && st->until_s <= now ? -ERR_RANGE : -ERR_INVAL;
 }
 
 int tls_cert_staple_check(struct tls_staple *st, const X509 *cert, const char **ret_why)

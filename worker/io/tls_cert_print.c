@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define PRINT_BYTES (192u * 1024) /* what the channel to the master takes at once */
+#define PRINT_BYTES (120u * 1024) /* what the channel to the master takes at once */
 #define PRINT_NAMES 8u            /* names of one certificate, unless a name was asked for */
 
 const char *tls_cert_date(int64_t s, char out[16])
@@ -94,9 +94,9 @@ static const char *print_state(const struct certs_entry *e, int64_t now)
 {
     return e->error                                  ? "failed"
            : e->not_after_s && e->not_after_s <= now ? "expired"
-           : e->not_before_s > now                   ? "not yet valid"
+           : e->not_before_s > now                   ? "not_yet_valid"
            : e->pair.cert                            ? "loaded"
-                                                     : "not loaded";
+                                                     : "not_loaded";
 }
 
 static void print_source(const struct certs_entry *e, struct buf *out)
@@ -149,22 +149,22 @@ static void print_text(const struct certs_entry *e, int64_t now, bool all, struc
 {
     char date[16];
     uint32_t shown = all || e->nref <= PRINT_NAMES ? e->nref : PRINT_NAMES;
+    buf_printf(out, "%-12.*s ", SLICE_ARG(e->sec->conf->name));
     for (uint32_t i = 0; i < shown; i++)
-        buf_printf(out, "%s%s", i ? ", " : "", e->ref[i].name->text);
+        buf_printf(out, "%s%s", i ? "," : "", e->ref[i].name->text);
     if (shown < e->nref)
-        buf_printf(out, " and %u more", e->nref - shown);
-    buf_printf(out, "%s\n  certificate  " SLICE_FMT ", ", e->nref ? "" : "(no host name)",
-               SLICE_ARG(e->sec->conf->name));
-    print_source(e, out);
+        buf_printf(out, ",(%u more)", e->nref - shown);
+    buf_printf(out, "%s %s issuer=\"%s\"", e->nref ? "" : "-", print_type(e),
+               e->issuer ? e->issuer : "");
     if (e->not_after_s)
-        buf_printf(out, "\n  valid until  %s, %lld days left", tls_cert_date(e->not_after_s, date),
+        buf_printf(out, " until=%s (%lld days)", tls_cert_date(e->not_after_s, date),
                    (long long)print_days(e, now));
-    if (e->issuer)
-        buf_printf(out, "\n  issuer       %s", e->issuer);
-    buf_printf(out, "\n  key          %s\n  state        %s%s\n", print_type(e),
-               print_state(e, now), e->sec->stapled == e && e->pair.cert ? ", stapled" : "");
+    buf_printf(out, " %s%s ", print_state(e, now),
+               e->sec->stapled == e && e->pair.cert ? ",stapled" : "");
+    print_source(e, out);
     if (e->error)
-        buf_printf(out, "  error        %s\n", e->error);
+        buf_printf(out, ": %s", e->error);
+    buf_chr(out, '\n');
 }
 
 static int print_order(const void *a, const void *b)
