@@ -43,10 +43,12 @@ int clients_init(struct clients *cs, const struct clients_env *env)
                            .tls = env->tls,
                            .number = env->number};
     list_init(&cs->dirty);
+    list_init(&cs->dirty_later);
     list_init(&cs->idle);
     list_init(&cs->active);
     pool_init(&cs->pool, "client connections", sizeof(struct client));
     pool_init(&cs->bodies, "request bodies", sizeof(struct client_body));
+    client_h2_pools(cs);
     timer_init(&cs->retry, clients_retry);
     hash_key_random(&cs->key);
     uint32_t workers = env->config->workers ? env->config->workers : 1;
@@ -173,8 +175,9 @@ static void client_address_leave(struct clients *cs, uint64_t key)
 static const uint8_t client_steps[CLIENT__COUNT] = {
     [CLIENT_PROXY] = STEP(HANDSHAKE) | STEP(HEAD) | STEP(CLOSED),
     [CLIENT_HANDSHAKE] = STEP(HEAD) | STEP(CLOSED),
-    [CLIENT_IDLE] = STEP(HEAD) | STEP(EXCHANGE) | STEP(CLOSED),
-    [CLIENT_HEAD] = STEP(IDLE) | STEP(EXCHANGE) | STEP(CLOSED), /* IDLE: taken over from a worker */
+    [CLIENT_IDLE] = STEP(HEAD) | STEP(EXCHANGE) | STEP(LINGER) | STEP(CLOSED),
+    /* IDLE: taken over from a worker, or HTTP/2 */
+    [CLIENT_HEAD] = STEP(IDLE) | STEP(EXCHANGE) | STEP(LINGER) | STEP(CLOSED),
     [CLIENT_EXCHANGE] = STEP(IDLE) | STEP(TUNNEL) | STEP(LINGER) | STEP(CLOSED),
     [CLIENT_TUNNEL] = STEP(LINGER) | STEP(CLOSED),
     [CLIENT_LINGER] = STEP(CLOSED),
@@ -247,11 +250,17 @@ void client_set_peer(struct client *c, const union addr *a)
     c->peer.trusted = client_trusted(c->all, a);
 }
 
-/* v less up to 10 %, plus up to 10 %: connections opened together do not end together. */
-static uint64_t client_jitter(const struct clients *cs, uint64_t v)
+uint64_t client_jitter(const struct clients *cs, uint64_t v)
 {
     uint64_t span = v / 5;
     return span ? v - span / 2 + cs->env->rng[0] % span : v;
+}
+
+bool client_aged(const struct client *c)
+{
+    /* The port is as good as a die. */
+    const uint64_t age = c->peer.listen->conn.connection_age;
+    return clock_ms() - c->born_ms > age - age / 10 + age / 100 * (c->peer.port % 20u);
 }
 
 static bool client_proxy_expected(const struct conf_listen *l, const union addr *a)

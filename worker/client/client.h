@@ -96,7 +96,7 @@ struct clients {
     const struct config *config;
     struct counter_row *ctr;
     struct gauge_row *gau;
-    struct pool pool, bodies;
+    struct pool pool, bodies, h2_conns, h2_streams;
     struct list idle, active;
     uint32_t n, nidle, ntunnel, max, max_per_address;
     struct client_listener *listener;
@@ -110,7 +110,9 @@ struct clients {
     uint64_t limit_logged_ms, drain_since_ms;
     struct timer drain_idle;
     struct tls *tls;
-    struct list dirty;             /* HTTP/2 connections with output for the end of the turn */
+    struct list dirty;       /* HTTP/2 connections with output for the end of the turn */
+    struct list dirty_later; /* they have had their share of this turn */
+    uint64_t abuse_logged_ms;
     struct handover_in *handovers; /* from predecessors */
     bool accepting, paused, draining;
     /* draining, and a successor takes what is idle: connections may be kept */
@@ -163,6 +165,7 @@ void client_h1_start(struct client *c);
 /* ALPN chose HTTP/2, or its preface was seen: p[0..n) has been read already (in the scratch
  * buffer). The state is HEAD. */
 void client_h2_start(struct client *c, const char *p, size_t n);
+void client_h2_pools(struct clients *cs); /* part of clients_init() */
 /* A connection that another worker accepted: fd becomes ours when it succeeds. */
 struct client *client_adopt(struct clients *cs, const struct conf_listen *l, int fd,
                             const union addr *a, uint16_t listen_port, uint64_t age_ms);
@@ -180,6 +183,17 @@ void client_set_state(struct client *c, enum client_state st);
 uint64_t client_idle_ms(const struct client *c);
 bool client_trusted(const struct clients *cs, const union addr *a);
 void client_set_peer(struct client *c, const union addr *a);
+/* v less up to 10 %, plus up to 10 %: connections opened together do not end together. */
+uint64_t client_jitter(const struct clients *cs, uint64_t v);
+/* It has been open for as long as one may be. */
+bool client_aged(const struct client *c);
+/* Request body bytes came or are looked for: below the least rate of its route? Only the time in
+ * which we were ready to read counts: what the server's side takes is not the client's fault. */
+bool client_body_slow(struct client_body *b, const struct conf_scope_keys *k);
+/* FIN after the last byte, then what the client still sends is read and dropped for at most that
+ * long: closing at once would reset the connection and with it destroy the answer (RFC 9112 9.6).
+ */
+void client_linger(struct client *c, uint32_t ms);
 /* false: its address has its fill of connections */
 bool client_count_address(struct client *c);
 

@@ -79,9 +79,7 @@ int client_keep(struct client *c, const char *p, size_t n)
 
 /* ---- closing ---- */
 
-/* FIN after the last byte, then what the client still sends is read and dropped for a while:
- * closing at once would reset the connection and with it destroy the answer (RFC 9112 9.6). */
-static void client_linger(struct client *c)
+void client_linger(struct client *c, uint32_t ms)
 {
     if (link_backlog(&c->link, &c->out)) {
         c->shut_after = true;
@@ -91,7 +89,7 @@ static void client_linger(struct client *c)
     }
     client_set_state(c, CLIENT_LINGER);
     client_keep(c, NULL, 0);
-    timer_set_at(&c->all->loop->timers, &c->timer, clock_ms() + CLIENT_LINGER_MS);
+    timer_set_at(&c->all->loop->timers, &c->timer, clock_ms() + ms);
     c->link.io.ready |= IO_READ;
     io_again(c->all->loop, &c->link.io);
 }
@@ -287,7 +285,7 @@ void client_h1_over(struct stream *s, bool cut)
         /* A client that meant to go on may have sent its next request already. */
         bool more = !c->body_done || c->in_n || c->state == CLIENT_TUNNEL || s->req.keep_alive;
         if (more && !c->eof)
-            client_linger(c);
+            client_linger(c, CLIENT_LINGER_MS);
         else
             client_close(c);
         return;

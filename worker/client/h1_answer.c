@@ -14,12 +14,9 @@ static void client_decide_keep(struct client *c, const struct stream *s, struct 
         return;
     }
     const struct clients *cs = c->all;
-    /* The port is as good as a die: connections opened together do not end together. */
-    uint64_t age = c->peer.listen->conn.connection_age;
-    bool aged = clock_ms() - c->born_ms > age - age / 10 + age / 100 * (c->peer.port % 20u);
     c->keep = !s->malformed && s->req.keep_alive && f->framing != HTTP_BODY_CLOSE && c->body_done &&
               !c->eof && (!cs->draining || (cs->handing && c->link.ops->splice)) &&
-              c->requests < c->max_requests && !aged && !c->peer.plain_on_tls &&
+              c->requests < c->max_requests && !client_aged(c) && !c->peer.plain_on_tls &&
               c->peer.listen->conn.keepalive_timeout;
     f->close = !c->keep;
     f->keep_alive = c->keep && s->req.minor == 0;

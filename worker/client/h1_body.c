@@ -9,12 +9,8 @@
 
 #define CLIENT_RATE_AFTER 20000u /* ms before the least rate of a body counts */
 
-/* Only the time in which we were ready to read counts: what the server's side takes is not the
- * client's fault. */
-static bool client_too_slow(struct client *c)
+bool client_body_slow(struct client_body *b, const struct conf_scope_keys *k)
 {
-    const struct conf_scope_keys *k = client_scope(c);
-    struct client_body *b = c->body;
     b->took_ms += clock_ms() - b->since_ms;
     b->since_ms = clock_ms();
     return k && k->body_min_rate && b->took_ms > CLIENT_RATE_AFTER &&
@@ -96,7 +92,7 @@ void client_read_body(struct client *c)
         }
         if (!c->stream)
             return;
-        if (c->body && !c->body_done && client_too_slow(c)) {
+        if (c->body && !c->body_done && client_body_slow(c->body, client_scope(c))) {
             stream_client_failed(c->stream, ERR_CLIENT_SLOW);
             return;
         }

@@ -40,7 +40,8 @@ static void handover_forget(struct client *c)
 static bool handover_describe(const struct client *c, struct handover_client *d)
 {
     const struct slice name = c->peer.listen->name;
-    if (name.n > HANDOVER_NAME || !c->link.ops->splice)
+    /* The state of HTTP/2 is in its library. */
+    if (name.n > HANDOVER_NAME || !c->link.ops->splice || c->h2)
         return false;
     *d = (struct handover_client){.size = sizeof *d,
                                   .requests = c->requests,

@@ -465,6 +465,11 @@ static void h2_sent_end(struct h2 *h, int32_t id)
     if (s == NULL)
         return;
     s->sent_end = true;
+    if (h->side == H2_SERVER && !s->got_end) {
+        s->full = true;
+        if (!list_linked(&s->drain))
+            list_append(&h->drained, &s->drain);
+    }
     if (s->leaving && !s->got_end) {
         s->own_reset = true;
         (void)nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, id, NGHTTP2_NO_ERROR);
@@ -712,6 +717,15 @@ size_t h2_queued(const struct h2 *h, int32_t id)
     return s != NULL ? s->out.n : 0;
 }
 
+size_t h2_window(const struct h2 *h, int32_t id)
+{
+    if (h->dead)
+        return 0;
+    const int32_t n = id > 0 ? nghttp2_session_get_stream_remote_window_size(h->session, id)
+                             : nghttp2_session_get_remote_window_size(h->session);
+    return n > 0 ? (size_t)n : 0;
+}
+
 void h2_consume(struct h2 *h, int32_t id, size_t n)
 {
     struct h2_stream *s = h2_find(h, id);
@@ -752,6 +766,11 @@ void h2_goaway(struct h2 *h, bool last, uint32_t code)
 {
     if (h->err != 0 || h->dead)
         return;
+    if (code == H2_ENHANCE_YOUR_CALM) {
+        h2_fail(h, -ERR_H2_ABUSE, code);
+        h2_touch(h);
+        return;
+    }
     if (!last && h->side == H2_SERVER) {
         (void)nghttp2_submit_shutdown_notice(h->session);
     } else {

@@ -52,7 +52,8 @@ struct h2_events {
     void (*data)(void *user, void *stream, const char *p, size_t n);
     /* The peer finished its side, with these trailers. */
     void (*end)(void *user, void *stream, const struct http_field *trailer, size_t n);
-    /* The stream's queue has run low after h2_data() said 1. */
+    /* The stream's queue has run low after h2_data() said 1. SERVER: also when the end of an answer
+     * has gone and the client's side is not at its end yet (else closed() says so). */
     void (*drained)(void *user, void *stream);
     /* The last call for a stream, whoever ended it. err 0: both sides finished; else why, as a
      * positive enum err: SERVER: ERR_CLIENT_RESET, ERR_BAD_REQUEST (it broke the rules); CLIENT:
@@ -107,6 +108,8 @@ int h2_data(struct h2 *h, int32_t id, const char *p, size_t n, bool end,
             const struct http_field *trailer, size_t ntrailer);
 /* Bytes queued that the peer's windows or our output have not let go yet. */
 size_t h2_queued(const struct h2 *h, int32_t id);
+/* Bytes that the peer lets us send now on the stream; id 0: on the connection. */
+size_t h2_window(const struct h2 *h, int32_t id);
 /* The owner has dealt with n body bytes: opens the windows again. */
 void h2_consume(struct h2 *h, int32_t id, size_t n);
 /* Ends the stream at once; what is queued for it is dropped; closed() follows from h2_output() or
