@@ -29,3 +29,7 @@ check_PROGRAMS += t/unit/resolver_test
 UNIT_TESTS += t/unit/resolver_test
 t_unit_resolver_test_SOURCES = t/unit/resolver_test.c t/unit/tap.h
 t_unit_resolver_test_LDADD = $(LIBS_UPSTREAM) $(EXT_LIBS)
+check_PROGRAMS += t/unit/up_h2_test
+UNIT_TESTS += t/unit/up_h2_test
+t_unit_up_h2_test_SOURCES = t/unit/up_h2_test.c t/unit/tap.h t/unit/config_fixture.h
+t_unit_up_h2_test_LDADD = $(LIBS_UPSTREAM) $(EXT_LIBS)
