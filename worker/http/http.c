@@ -203,19 +203,33 @@ static enum http_field_id http_field_candidate(const char *p, size_t n)
     case 2:
         return FIELD_TE;
     case 3:
-        return FIELD_VIA;
+        return AT(0) == 'v' ? FIELD_VIA : FIELD_AGE;
     case 4:
-        return AT(0) == 'h' ? FIELD_HOST : FIELD_DATE;
+        return AT(0) == 'h'   ? FIELD_HOST
+               : AT(0) == 'd' ? FIELD_DATE
+               : AT(0) == 'e' ? FIELD_ETAG
+                              : FIELD_VARY;
     case 5:
-        return FIELD_PROXY;
+        return AT(0) == 'p' ? FIELD_PROXY : FIELD_RANGE;
     case 6:
-        return AT(0) == 'c' ? FIELD_COOKIE : AT(0) == 'e' ? FIELD_EXPECT : FIELD_SERVER;
+        return AT(0) == 'c'   ? FIELD_COOKIE
+               : AT(0) == 'e' ? FIELD_EXPECT
+               : AT(0) == 's' ? FIELD_SERVER
+                              : FIELD_PRAGMA;
     case 7:
-        return AT(0) == 'r' ? FIELD_REFERER : AT(0) == 't' ? FIELD_TRAILER : FIELD_UPGRADE;
+        return AT(0) == 'r'   ? FIELD_REFERER
+               : AT(0) == 't' ? FIELD_TRAILER
+               : AT(0) == 'e' ? FIELD_EXPIRES
+                              : FIELD_UPGRADE;
+    case 8:
+        return AT(3) == 'r' ? FIELD_IF_RANGE : FIELD_IF_MATCH;
     case 9:
         return AT(0) == 'f' ? FIELD_FORWARDED : FIELD_X_REAL_IP;
     case 10:
-        return AT(0) == 'u' ? FIELD_USER_AGENT : AT(0) == 'c' ? FIELD_CONNECTION : FIELD_KEEP_ALIVE;
+        return AT(0) == 'u'   ? FIELD_USER_AGENT
+               : AT(0) == 'c' ? FIELD_CONNECTION
+               : AT(0) == 's' ? FIELD_SET_COOKIE
+                              : FIELD_KEEP_ALIVE;
     case 11:
         return AT(0) == 'r'   ? FIELD_RETRY_AFTER
                : AT(0) == 'g' ? FIELD_GRPC_STATUS
@@ -225,11 +239,16 @@ static enum http_field_id http_field_candidate(const char *p, size_t n)
                : AT(0) == 'm' ? FIELD_MAX_FORWARDS
                               : FIELD_X_REQUEST_ID;
     case 13:
-        return AT(0) == 'c' ? FIELD_CACHE_CONTROL : FIELD_AUTHORIZATION;
+        return AT(0) == 'c'   ? FIELD_CACHE_CONTROL
+               : AT(0) == 'i' ? FIELD_IF_NONE_MATCH
+               : AT(0) == 'l' ? FIELD_LAST_MODIFIED
+                              : FIELD_AUTHORIZATION;
     case 14:
         return AT(0) == 'c' ? FIELD_CONTENT_LENGTH : FIELD_HTTP2_SETTINGS;
     case 15:
-        return AT(2) == 'f' ? FIELD_X_FORWARDED_FOR : FIELD_X_CLIENT_VERIFY;
+        return AT(0) == 'a'   ? FIELD_ACCEPT_ENCODING
+               : AT(2) == 'f' ? FIELD_X_FORWARDED_FOR
+                              : FIELD_X_CLIENT_VERIFY;
     case 16:
         return AT(0) == 'p'    ? FIELD_PROXY_CONNECTION
                : AT(2) == 'c'  ? FIELD_X_CLIENT_SUBJECT
@@ -238,12 +257,13 @@ static enum http_field_id http_field_candidate(const char *p, size_t n)
     case 17:
         return AT(0) == 't'   ? FIELD_TRANSFER_ENCODING
                : AT(0) == 'c' ? FIELD_CLIENT_CERT_CHAIN
+               : AT(0) == 'i' ? FIELD_IF_MODIFIED_SINCE
                : AT(2) == 'f' ? FIELD_X_FORWARDED_PROTO
                               : FIELD_X_ACCEL_BUFFERING;
     case 18:
         return FIELD_PROXY_AUTHENTICATE;
     case 19:
-        return FIELD_PROXY_AUTHORIZATION;
+        return AT(0) == 'p' ? FIELD_PROXY_AUTHORIZATION : FIELD_IF_UNMODIFIED_SINCE;
     case 20:
         return FIELD_X_CLIENT_FINGERPRINT;
     case 25:
