@@ -145,6 +145,7 @@ sub peer {
 
 sub _put {
     my ($self, $bytes, $at) = @_;
+    return $self->SUPER::_put($bytes, $at) if !$self->{ssl};
     my $count = length($$bytes) - $at;
     $count = 65536 if $count > 65536;
     Net::SSLeay::ERR_clear_error();
@@ -155,6 +156,7 @@ sub _put {
 
 sub _take {
     my ($self, $piece, $max) = @_;
+    return $self->SUPER::_take($piece, $max) if !$self->{ssl};
     Net::SSLeay::ERR_clear_error();
     my ($got, $n) = Net::SSLeay::read($self->{ssl}, $max);
     if (defined $got && length $got) {
