@@ -507,8 +507,9 @@ static void up_h2_on_closed(void *user, void *stream, int err)
 {
     struct up_h2 *h = user;
     struct up_conn *c = stream;
-    c->unconsumed = 0; /* seen to by the callee */
-    c->id = 0;
+    c->id = 0; /* and its windows are seen to */
+    if (c->told && c->nheld && !up_h2_give(c))
+        return;
     if (!err || err == ERR_UP_STREAM_RESET)
         err = c->told ? ERR_UP_TRUNCATED : ERR_UP_STREAM_RESET;
     up_fail(c, err);
