@@ -13,8 +13,8 @@ struct conn;
 /* Asks every process of every generation; the answer goes to conn when all have replied or 5 s are
  * over. */
 void query_start(struct conn *conn, enum worker_query_kind kind);
-/* Asks one worker that serves; its answer is given as it is. filter: see struct worker_query; may be
- * NULL. */
+/* Asks one worker that serves; its answer is given as it is. filter: see struct worker_query; may
+ * be NULL. */
 void query_start_one(struct conn *conn, enum worker_query_kind kind, const char *filter);
 void query_reply(struct child *c, const struct msg *m);
 void query_child_gone(struct child *c);

@@ -17,7 +17,8 @@ libio_a_SOURCES = \
 	worker/io/tls_scan.c worker/io/tls_scan.h \
 	worker/io/tls_ticket.c
 
-IO_TESTS = t/unit/link_test t/unit/loop_test t/unit/sock_test t/unit/timer_test t/unit/tls_test
+IO_TESTS = t/unit/link_test t/unit/loop_test t/unit/sock_test t/unit/timer_test t/unit/tls_cert_test \
+	t/unit/tls_scan_test t/unit/tls_test
 check_PROGRAMS += $(IO_TESTS)
 UNIT_TESTS += $(IO_TESTS)
 t_unit_link_test_SOURCES = t/unit/link_test.c t/unit/tap.h
@@ -30,3 +31,7 @@ t_unit_sock_test_SOURCES = t/unit/sock_test.c t/unit/tap.h
 t_unit_sock_test_LDADD = $(LIBS_IO)
 t_unit_tls_test_SOURCES = t/unit/tls_test.c t/unit/tls_fixture.h t/unit/tap.h
 t_unit_tls_test_LDADD = $(LIBS_IO) $(INIH_LIBS) $(OPENSSL_LIBS)
+t_unit_tls_cert_test_SOURCES = t/unit/tls_cert_test.c t/unit/tls_fixture.h t/unit/tap.h
+t_unit_tls_cert_test_LDADD = $(LIBS_IO) $(INIH_LIBS) $(OPENSSL_LIBS)
+t_unit_tls_scan_test_SOURCES = t/unit/tls_scan_test.c t/unit/tap.h
+t_unit_tls_scan_test_LDADD = $(LIBS_IO) $(OPENSSL_LIBS)
