@@ -209,6 +209,11 @@ static void client_process(struct client *c, char *p, size_t n)
             client_h2_start(c, p, n);
             return;
         }
+        if (!(c->peer.listen->k.protocols & CONF_PROTO_H1) && !c->peer.plain_on_tls) {
+            counter_add(c->all->ctr, CTR_BAD_REQUESTS, 1);
+            client_close(c);
+            break;
+        }
         int64_t end = h1_head_end(p, n, &lim, true, &scan, &skip);
         c->scan = (uint32_t)scan;
         if (end == -ERR_AGAIN)

@@ -7,15 +7,16 @@
 #include "base/log.h"
 #include "shm/abuse.h"
 
-#define H2_READ      (64u * 1024u)
-#define H2_BUDGET    8             /* reads in one go before others get their turn */
-#define H2_WRITE     (64u * 1024u) /* bytes of frames gathered for one write */
-#define H2_TURN      (256u * 1024u)
-#define H2_HELLO     33u /* bytes of a client's preface and its SETTINGS at least */
-#define H2_QUEUE     (64u * 1024u)
-#define H2_STREAM    65536u
-#define H2_NOTICE_MS 1000u /* for requests on their way (RFC 9113 6.8), when no PING is answered   \
-                            */
+#define H2_READ   (64u * 1024u)
+#define H2_BUDGET 8             /* reads in one go before others get their turn */
+#define H2_WRITE  (64u * 1024u) /* bytes of frames gathered for one write */
+#define H2_TURN   (256u * 1024u)
+#define H2_HELLO  33u /* bytes of a client's preface and its SETTINGS at least */
+#define H2_QUEUE  (64u * 1024u)
+#define H2_STREAM 65536u
+#define H2_NOTICE_MS                                                                               \
+    1000u /* for requests on their way (RFC 9113 6.8), when no PING is answered                    \
+           */
 #define H2_LINGER_MS 1000u
 
 /* Not the loop's scratch buffer: what is read while frames are gathered lands there. */
@@ -42,7 +43,7 @@ static void h2_rearm(struct client *c)
             timer_set_at(w, &c->timer, clock_ms() + H2_NOTICE_MS);
     } else if (h2_backlog(c)) {
         timer_set_at(w, &c->timer, clock_ms() + c->all->config->defaults.write_timeout);
-    } else if (c->state == CLIENT_HEAD) {
+    } else if (c->head_since_ms || c->state == CLIENT_HEAD) {
         timer_set_at(w, &c->timer,
                      (c->head_since_ms ? c->head_since_ms : c->born_ms) + k->head_timeout);
     } else if (c->state == CLIENT_IDLE) {
@@ -126,10 +127,14 @@ static bool h2_settle(struct client *c)
     enum client_state want = conn->nstreams          ? CLIENT_EXCHANGE
                              : conn->got >= H2_HELLO ? CLIENT_IDLE
                                                      : CLIENT_HEAD;
-    if (want != c->state) {
+    const bool in_head = h2_in_head(conn->h);
+    const bool changed = want != c->state || in_head != (c->head_since_ms != 0);
+    if (in_head != (c->head_since_ms != 0))
+        c->head_since_ms = in_head ? clock_ms() : 0;
+    if (want != c->state)
         client_set_state(c, want);
+    if (changed)
         h2_rearm(c);
-    }
     return true;
 }
 
@@ -140,7 +145,10 @@ static bool h2_flush(struct client *c)
 {
     struct client_h2 *conn = c->h2;
     size_t sum = 0;
-    while (sum < H2_TURN && !h2_backlog(c)) {
+    const uint32_t drains = conn->drains;
+    /* An exchange that may go on does so in the next turn: what is more urgent than the rest must
+     * not lose its place for want of bytes. */
+    while (sum < H2_TURN && !h2_backlog(c) && conn->drains == drains) {
         const ssize_t n = h2_output(conn->h, h2_out, sizeof h2_out);
         if (n <= 0)
             break;
@@ -266,8 +274,8 @@ static void client_h2_timer(struct timer *t)
         h2_rearm(c);
     } else if (h2_backlog(c)) {
         h2_lose(c, ERR_CLIENT_WRITE_TIME);
-    } else if (c->state == CLIENT_HEAD) {
-        client_close(c);
+    } else if (c->head_since_ms || c->state == CLIENT_HEAD) {
+        h2_lose(c, ERR_CLIENT_HEAD_TIME);
     } else if (c->state == CLIENT_IDLE) {
         h2_leave(c);
     }

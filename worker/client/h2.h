@@ -18,6 +18,7 @@ struct client_h2 {
     uint32_t own_points; /* misbehaviour where the address has no account */
     uint64_t abuse_key;
     uint64_t got, sent; /* bytes of the connection */
+    uint32_t drains;    /* exchanges that were told to go on */
     uint64_t stalled;   /* bytes that came while ours were not taken */
     uint8_t goodbye;    /* enum client_h2_goodbye */
     bool failed;        /* its exchanges have been told */

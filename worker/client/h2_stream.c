@@ -159,13 +159,22 @@ static void *h2_on_request(void *user, int32_t id, const struct http_request *r,
 
 /* ---- request bodies ---- */
 
+static bool h2_wants(const struct client_h2_stream *cs)
+{
+    return cs->s && !cs->end_given && stream_wants_body(cs->s);
+}
+
 /* Body bytes for the exchange, which wants them. */
-static void h2_give(struct client_h2_stream *cs, const char *p, size_t n)
+static void h2_give(struct client_h2_stream *cs, const char *p, size_t n, bool end)
 {
     struct stream *s = cs->s;
     cs->body.got += n;
     s->bytes_in += n;
-    if (stream_body(s, p, n, false, NULL, 0) < 0 || cs->s != s || cs->tunnel)
+    cs->end_given = end;
+    if (end)
+        timer_off(&cs->timer);
+    if (stream_body(s, p, n, end, end ? cs->trailer : NULL, end ? cs->ntrailer : 0) < 0 ||
+        cs->s != s || cs->tunnel || end)
         return;
     if (client_body_slow(&cs->body, s->scope)) {
         h2_fail(cs, ERR_CLIENT_SLOW);
@@ -174,60 +183,49 @@ static void h2_give(struct client_h2_stream *cs, const char *p, size_t n)
     h2_rearm(cs);
 }
 
-static void h2_give_end(struct client_h2_stream *cs)
+/* The last bytes of a known length wait for END_STREAM: a body that goes on behind them is none,
+ * and must not have become a whole request by then. */
+static bool h2_is_last(const struct client_h2_stream *cs, size_t n)
 {
-    cs->end_given = true;
-    timer_off(&cs->timer);
-    (void)stream_body(cs->s, NULL, 0, true, cs->trailer, cs->ntrailer);
-}
-
-static bool h2_wants(const struct client_h2_stream *cs)
-{
-    return cs->s && !cs->end_given && stream_wants_body(cs->s);
+    const struct http_request *r = &cs->s->req;
+    return r->framing == HTTP_BODY_LENGTH && cs->body.got + cs->in.n + n == r->content_length;
 }
 
 static void h2_on_data(void *user, void *stream, const char *p, size_t n)
 {
     struct client_h2 *conn = user;
     struct client_h2_stream *cs = stream;
-    if (cs->s && (!h2_wants(cs) || cs->in.n)) {
+    if (cs->s && (!h2_wants(cs) || cs->in.n || h2_is_last(cs, n))) {
         if (h2_queue_add(&cs->in, p, n) == 0)
             return; /* the window stays narrower by that */
         h2_fail(cs, ERR_NOMEM);
     } else if (cs->s) {
-        h2_give(cs, p, n);
+        h2_give(cs, p, n, false);
     }
     h2_consume(conn->h, cs->id, n);
 }
 
 static void h2_on_end(void *user, void *stream, const struct http_field *trailer, size_t n)
 {
+    struct client_h2 *conn = user;
     struct client_h2_stream *cs = stream;
-    (void)user;
     cs->in_end = true;
     if (!cs->s)
         return;
-    if (h2_wants(cs) && !cs->in.n) {
-        cs->trailer = (struct http_field *)(uintptr_t)trailer;
-        cs->ntrailer = n;
-        h2_give_end(cs);
-        cs->trailer = NULL;
-        cs->ntrailer = 0;
-        return;
-    }
-    timer_off(&cs->timer);
-    if (!n)
-        return;
     struct arena *a = &cs->s->arena;
-    cs->trailer = ARENA_ARRAY(a, struct http_field, n);
+    timer_off(&cs->timer);
+    if (n)
+        cs->trailer = ARENA_ARRAY(a, struct http_field, n);
     for (size_t i = 0; cs->trailer && i < n; i++) {
         cs->trailer[i] = trailer[i];
         cs->trailer[i].name = arena_dup(a, trailer[i].name);
         cs->trailer[i].value = arena_dup(a, trailer[i].value);
     }
     cs->ntrailer = n;
-    if (arena_failed(a))
+    if (n && arena_failed(a))
         h2_fail(cs, ERR_NOMEM);
+    else if (h2_wants(cs) && !list_linked(&cs->ready))
+        list_append(&conn->ready, &cs->ready);
 }
 
 /* What was kept, as far as the exchange takes it. */
@@ -235,16 +233,16 @@ static void h2_deliver(struct client_h2_stream *cs)
 {
     struct client_h2 *conn = cs->conn;
     char *p = conn->c->all->loop->scratch;
-    const bool any = cs->in.n || cs->in_end || cs->body.got;
-    while (h2_wants(cs) && cs->in.n) {
-        const size_t n = cs->in.n < H2_DELIVER ? cs->in.n : H2_DELIVER;
+    const bool any = cs->in.n || cs->body.got;
+    while (h2_wants(cs) && (cs->in.n || cs->in_end)) {
+        size_t n = cs->in.n < H2_DELIVER ? cs->in.n : H2_DELIVER;
+        if (!cs->in_end && n == cs->in.n && h2_is_last(cs, 0))
+            break;
         h2_queue_take(&cs->in, p, n);
-        h2_give(cs, p, n);
+        h2_give(cs, p, n, cs->in_end && !cs->in.n);
         h2_consume(conn->h, cs->id, n);
     }
-    if (h2_wants(cs) && cs->in_end)
-        h2_give_end(cs);
-    else if (h2_wants(cs) && !any)
+    if (h2_wants(cs) && !any && !h2_is_last(cs, 0))
         stream_body_flush(cs->s); /* a client may wait for 100 before it sends anything */
 }
 
@@ -264,7 +262,8 @@ static void h2_want_body(struct stream *s)
     cs->body.since_ms = clock_ms();
     h2_rearm(cs);
     if (!cs->in.n && !cs->in_end) {
-        stream_body_flush(s);
+        if (!h2_is_last(cs, 0))
+            stream_body_flush(s);
         return;
     }
     /* In the next turn: the scratch buffer may be in use right now. */
@@ -354,8 +353,10 @@ static void h2_on_drained(void *user, void *stream)
     (void)user;
     cs->blocked = false;
     h2_rearm(cs);
-    if (cs->s)
-        stream_drained(cs->s);
+    if (!cs->s)
+        return;
+    cs->conn->drains += !cs->s->answer_end;
+    stream_drained(cs->s);
 }
 
 /* ---- ends ---- */

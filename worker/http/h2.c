@@ -196,6 +196,9 @@ static int h2_on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *h
     if (h->side != H2_SERVER)
         return 0;
     bool unanswered = false;
+    /* nghttp2 looks at nothing of these any more, but there is no such frame (RFC 9113 6.3). */
+    if (hd->type == NGHTTP2_PRIORITY && hd->stream_id == 0)
+        h2_fail(h, h2_proto_error(h), NGHTTP2_PROTOCOL_ERROR);
     if (hd->type == NGHTTP2_RST_STREAM) {
         const struct h2_stream *s = nghttp2_session_get_stream_user_data(session, hd->stream_id);
         unanswered = s != NULL && !s->head;
@@ -213,6 +216,11 @@ static int h2_on_begin_headers(nghttp2_session *session, const nghttp2_frame *fr
     enum h2_head_kind kind = H2_HEAD_TRAILER;
     if (h->side == H2_SERVER && frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
         kind = H2_HEAD_REQUEST;
+        if (h->nstreams >= h->lim.max_streams) {
+            (void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id,
+                                            NGHTTP2_REFUSED_STREAM);
+            return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+        }
         if ((s = h2_stream_new(h)) == NULL) {
             h->excused++;
             return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
@@ -530,6 +538,22 @@ static void h2_tell_drained(struct h2 *h)
     }
 }
 
+/* nghttp2 ends the whole connection when a client opens one stream too many. It is told of a higher
+ * limit than the client, and h2_on_begin_headers() refuses the stream alone (RFC 9113 5.1.2). */
+static void h2_say_max_streams(struct h2 *h, uint8_t *frame, size_t n)
+{
+    h->greeted = true;
+    if (h->side != H2_SERVER)
+        return;
+    DEBUG_MUST(n > H2_FRAME_HEAD && frame[3] == NGHTTP2_SETTINGS);
+    for (size_t i = H2_FRAME_HEAD; i + 6 <= n; i += 6) {
+        if (frame[i] != 0 || frame[i + 1] != NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS)
+            continue;
+        for (size_t k = 0; k < 4; k++)
+            frame[i + 2 + k] = (uint8_t)(h->lim.max_streams >> (24 - 8 * k));
+    }
+}
+
 ssize_t h2_output(struct h2 *h, char *p, size_t cap)
 {
     ssize_t r = 0;
@@ -543,6 +567,8 @@ ssize_t h2_output(struct h2 *h, char *p, size_t cap)
         const size_t k = h->nrest < cap - h->out_n ? h->nrest : cap - h->out_n;
         if (k > 0)
             memcpy(p + h->out_n, h->rest, k);
+        if (k > 0 && !h->greeted)
+            h2_say_max_streams(h, (uint8_t *)p, k);
         h->out_n += k;
         h->rest += k;
         h->nrest -= k;
@@ -584,6 +610,11 @@ bool h2_finished(const struct h2 *h)
 uint32_t h2_streams(const struct h2 *h)
 {
     return h->nstreams;
+}
+
+bool h2_in_head(const struct h2 *h)
+{
+    return h->head != NULL;
 }
 
 /* ---- what the owner sends ---- */
@@ -854,7 +885,7 @@ static int h2_greet(struct h2 *h)
     e[n++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, l->stream_window};
     e[n++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, (uint32_t)list};
     if (h->side == H2_SERVER) {
-        e[n++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, l->max_streams};
+        e[n++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, INT32_MAX};
         e[n++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1};
         if (l->connect_protocol)
             e[n++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1};

@@ -91,6 +91,8 @@ bool h2_wants_output(const struct h2 *h);
  * GOAWAY and no stream is open. */
 bool h2_finished(const struct h2 *h);
 uint32_t h2_streams(const struct h2 *h); /* open ones */
+/* A block of fields has begun and is not complete. */
+bool h2_in_head(const struct h2 *h);
 /* A client's PRIORITY_UPDATE and priority field are obeyed inside (RFC 9218). */
 
 /* SERVER. A head for the stream: HTTP/1 text "HTTP/1.1 200 OK\r\n...\r\n\r\n" (1xx: more follow).

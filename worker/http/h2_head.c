@@ -25,7 +25,7 @@ void h2_head_begin(struct h2_head *h, enum h2_head_kind kind)
     h->size = 0;
     h->kind = (uint8_t)kind;
     h->seen = 0;
-    h->regular = h->cookies = false;
+    h->regular = h->cookies = h->host = false;
     h->err = 0;
     memset(h->pseudo, 0, sizeof(h->pseudo));
 }
@@ -209,11 +209,14 @@ static int h2_head_add_regular(struct h2_head *h, const struct h2_limits *lim, s
     if (!h2_head_name_sound(name) || !h2_head_value_sound(value))
         return trailer ? -ERR_BAD_TRAILER : -ERR_BAD_FIELD;
     /* Authority and Host that differ would be two answers to where this goes (RFC 9113 8.3.1). */
-    if (h->kind == H2_HEAD_REQUEST && slice_eq(name, SLICE("host")) &&
-        (h->seen >> H2_PSEUDO_AUTHORITY & 1) != 0) {
-        if (!slice_eq_ci(value, h2_head_pseudo_value(h, H2_PSEUDO_AUTHORITY)))
+    if (h->kind == H2_HEAD_REQUEST && slice_eq(name, SLICE("host"))) {
+        const bool again = h->host;
+        h->host = true;
+        if (again)
             return -ERR_BAD_HOST;
-        return 0;
+        if ((h->seen >> H2_PSEUDO_AUTHORITY & 1) != 0)
+            return slice_eq_ci(value, h2_head_pseudo_value(h, H2_PSEUDO_AUTHORITY)) ? 0
+                                                                                    : -ERR_BAD_HOST;
     }
     /* Crumbs of a cookie are one field in the end (RFC 9113 8.2.3): max_head bounds them. */
     if (h->kind == H2_HEAD_REQUEST && slice_eq(name, SLICE("cookie"))) {

@@ -33,6 +33,7 @@ struct h2_head {
     uint8_t seen; /* bit = enum h2_head_pseudo */
     bool regular; /* a field that is no pseudo-header field came */
     bool cookies; /* more than one Cookie field */
+    bool host;    /* a Host field came */
     int err;      /* why the block is not sound: the first reason, negative */
 };
 

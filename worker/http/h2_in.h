@@ -55,7 +55,7 @@ struct h2 {
     uint32_t excused; /* resets to come that are for want of memory */
     uint8_t urgency;
     bool incremental, prioritised;
-    bool dirty, busy, peer_goaway;
+    bool dirty, busy, peer_goaway, greeted;
     bool dead; /* memory ran out within nghttp2: its session is not to be touched */
 };
 
