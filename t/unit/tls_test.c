@@ -308,6 +308,19 @@ static void test_resumption(void)
         tap_ok(resumed(MAIN, GOOD, v, NULL), "tickets");
         tap_ok(resumed(MAIN, GOOD, v, NULL), "again");
         tap_ok(!resumed(REQUIRED, GOOD, v, NULL), "not at another listener");
+        for (int l = MAIN; l <= BY_ID; l += BY_ID - MAIN) {
+            struct tls_info i = {.resumed = true};
+            forget_session(GOOD, BY_NAME);
+            resumed((enum listen)l, GOOD, v, NULL);
+            begin(&b, (enum listen)l, GOOD, BY_NAME, v);
+            char other[] = "b.test";
+            SSL_set_tlsext_host_name(b.c.tls->ssl, other);
+            SSL_set1_host(b.c.tls->ssl, "b.test");
+            fix_shake(&b.c, &b.s, &b.ec, &b.es);
+            tap_ok(b.ec == 0 && b.es == 0 && tls_describe(&b.s, &i) && !i.resumed,
+                   "not for another name");
+            end(&b);
+        }
         forget_session(GOOD, BY_NAME);
         resumed(BY_ID, GOOD, v, NULL);
         tap_ok(resumed(BY_ID, GOOD, v, NULL), "ids, in the shared cache");

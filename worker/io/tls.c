@@ -240,32 +240,56 @@ static int server_alpn(SSL *ssl, const unsigned char **ret, unsigned char *ret_n
     return SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
-/* Keeps the name the client asks for, and refuses early when there is nothing to give. */
+/* RFC 6066 3: a list, of which there is one kind and one name. Empty when there is none, or when it
+ * is malformed, which OpenSSL finds out for itself. */
+static struct slice hello_name(SSL *ssl)
+{
+    const unsigned char *p;
+    size_t n;
+    if (!SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_server_name, &p, &n) || n < 5 || p[2] != 0)
+        return SLICE_NONE;
+    size_t len = (size_t)p[3] << 8 | p[4];
+    if (len > n - 5 || len > TLSEXT_MAXLEN_host_name || memchr(p + 5, 0, len))
+        return SLICE_NONE;
+    if (len && p[5 + len - 1] == '.')
+        len--;
+    return slice_of((const char *)p + 5, len);
+}
+
+/* Keeps the name the client asks for before anything depends on it: sessions are good for their
+ * name only (RFC 6066 3). */
+static int server_hello(SSL *ssl, int *ret_alert, void *arg)
+{
+    struct tls_conn *c = tls_conn_of(ssl);
+    struct slice name = hello_name(ssl);
+    (void)arg;
+    free(c->sni);
+    c->sni = NULL;
+    if (!name.n)
+        return SSL_CLIENT_HELLO_SUCCESS;
+    c->sni = alloc_should_fail() ? NULL : malloc(name.n + 1);
+    if (!c->sni) {
+        c->why = "out of memory";
+        *ret_alert = SSL_AD_INTERNAL_ERROR;
+        return SSL_CLIENT_HELLO_ERROR;
+    }
+    for (size_t i = 0; i < name.n; i++) {
+        char ch = name.p[i];
+        c->sni[i] = ch >= 'A' && ch <= 'Z' ? (char)(ch | 0x20) : ch;
+    }
+    c->sni[name.n] = '\0';
+    return SSL_CLIENT_HELLO_SUCCESS;
+}
+
+/* Refuses early when there is nothing to give. */
 static int server_name(SSL *ssl, int *ret_alert, void *arg)
 {
     const struct tls_server *s = arg;
     struct tls_conn *c = tls_conn_of(ssl);
-    const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
-    size_t n = name ? strlen(name) : 0;
-    free(c->sni);
-    c->sni = NULL;
-    if (n && name[n - 1] == '.')
-        n--;
-    if (n) {
-        c->sni = alloc_should_fail() ? NULL : malloc(n + 1);
-        if (!c->sni) {
-            c->why = "out of memory";
-            *ret_alert = SSL_AD_INTERNAL_ERROR;
-            return SSL_TLSEXT_ERR_ALERT_FATAL;
-        }
-        for (size_t i = 0; i < n; i++)
-            c->sni[i] = name[i] >= 'A' && name[i] <= 'Z' ? (char)(name[i] | 0x20) : name[i];
-        c->sni[n] = '\0';
-    }
     if (tls_certs_any(s->t, s->listen, slice_str(c->sni)))
         return SSL_TLSEXT_ERR_OK;
-    c->why = n ? "no certificate for the name asked for" : "no name asked for, and no default";
-    *ret_alert = n ? SSL_AD_UNRECOGNIZED_NAME : SSL_AD_HANDSHAKE_FAILURE;
+    c->why = c->sni ? "no certificate for the name asked for" : "no name asked for, and no default";
+    *ret_alert = c->sni ? SSL_AD_UNRECOGNIZED_NAME : SSL_AD_HANDSHAKE_FAILURE;
     return SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
@@ -333,6 +357,7 @@ static int server_new(struct tls *t, struct conf_listen *l, bool strict, struct 
     SSL_CTX_set_max_early_data(s->ctx, 0);
     SSL_CTX_set_max_cert_list(s->ctx, 32 * 1024);
     SSL_CTX_set_alpn_select_cb(s->ctx, server_alpn, s);
+    SSL_CTX_set_client_hello_cb(s->ctx, server_hello, NULL);
     SSL_CTX_set_tlsext_servername_callback(s->ctx, server_name);
     SSL_CTX_set_tlsext_servername_arg(s->ctx, s);
     SSL_CTX_set_cert_cb(s->ctx, server_cert, s);

@@ -84,6 +84,27 @@ static int tickets_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIP
     return 0;
 }
 
+/* Is a session for the name that the client asks for now? OpenSSL keeps the name as it was sent. */
+static bool session_fits(const SSL *ssl, const SSL_SESSION *s)
+{
+    struct slice now = slice_str(tls_conn_of(ssl)->sni);
+    struct slice then = slice_str(SSL_SESSION_get0_hostname(s));
+    if (then.n && then.p[then.n - 1] == '.')
+        then.n--;
+    return slice_eq_ci(now, then);
+}
+
+static SSL_TICKET_RETURN tickets_use(SSL *ssl, SSL_SESSION *s, const unsigned char *key, size_t n,
+                                     SSL_TICKET_STATUS status, void *arg)
+{
+    (void)key, (void)n, (void)arg;
+    if (status != SSL_TICKET_SUCCESS && status != SSL_TICKET_SUCCESS_RENEW)
+        return SSL_TICKET_RETURN_IGNORE_RENEW;
+    if (!session_fits(ssl, s))
+        return SSL_TICKET_RETURN_IGNORE_RENEW;
+    return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
+}
+
 /* ---- sessions by id ---- */
 
 static bool sessions_by_id(const SSL *ssl)
@@ -121,6 +142,10 @@ static SSL_SESSION *session_find(SSL *ssl, const unsigned char *id, int nid, int
         return NULL;
     SSL_SESSION *s = d2i_SSL_SESSION(NULL, &p, (long)n);
     OPENSSL_cleanse(b, (size_t)n);
+    if (s && !session_fits(ssl, s)) {
+        SSL_SESSION_free(s);
+        return NULL;
+    }
     return s;
 }
 
@@ -177,6 +202,8 @@ int tls_tickets_set(struct tls_server *s)
         return -ERR_NOMEM;
     SSL_CTX_set_timeout(ctx, l->k.client_ca.n ? SESSION_LIFE_CERT_S : SESSION_LIFE_S);
     SSL_CTX_set_num_tickets(ctx, l->k.session_tickets || by_id ? 1 : 0);
+    if (!SSL_CTX_set_session_ticket_cb(ctx, NULL, tickets_use, NULL))
+        return -ERR_NOMEM;
     if (l->k.session_tickets)
         SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, tickets_key);
     else
