@@ -8,6 +8,7 @@
 #include "base/proc.h"
 #include "shm/slot.h"
 
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -171,9 +172,19 @@ static int worker_serve_init(struct worker *w)
     return io_add_level(&w->loop, &w->kick, false);
 }
 
+/* The heap breathes with the load: giving memory back to the kernel at each lull and asking for it
+ * again a moment later costs more than the requests in between (a brk or mmap and its faults). */
+static void worker_heap(void)
+{
+    mallopt(M_TRIM_THRESHOLD, 16 << 20);
+    mallopt(M_TOP_PAD, 256 << 10);
+    mallopt(M_MMAP_THRESHOLD, 4 << 20);
+}
+
 static int worker_init(struct worker *w)
 {
     struct worker_boot *b = w->boot;
+    worker_heap();
     panic_attach(slot_panic_record(b->segment, b->slot), SLOT_PANIC_SIZE);
     panic_install();
     worker_signals();
