@@ -80,7 +80,7 @@ static int geometry(struct cache *c)
     /* A record holds the list of its pages, a tail and the stored fields. */
     if (sb->max_object / sb->page_size * 4 > sb->slab_size / 4)
         return -ERR_RANGE;
-    c->seal_bytes = (uint32_t)clamp(sb->data / 128, 2 * (uint64_t)sb->page_size, 64u << 20);
+    c->seal_bytes = (uint32_t)clamp(sb->data / 32, 2 * (uint64_t)sb->page_size, 64u << 20);
     sb->nghost = (sb->nbucket + 1) / 2;
     sb->ngen = pow2_down(clamp(sb->data / 4096, 256, 1u << 20));
     sb->nbody = c->npage;
@@ -120,7 +120,7 @@ int cache_layout(struct cache *c, const struct cache_options *o)
     struct cache_super *sb = &c->sb;
     uint64_t slab = o->slab, objects = o->objects, list;
 
-    if (o->size < CACHE_SIZE_MIN / 8 || o->size > (uint64_t)1 << 44)
+    if (o->size < CACHE_SIZE_MIN || o->size > (uint64_t)1 << 44)
         return -ERR_RANGE;
     /* Each worker has two slabs open: a few percent of all at most. Rounding up to a power of two
      * halves the count. */
@@ -430,7 +430,7 @@ int cache_join(struct cache *c, uint32_t owner, void (*kick)(void *arg, uint32_t
     /* Workers begin at different places, so that their claims rarely meet. */
     w->slab_hint = slot * 7919u % c->sb.nslab;
     w->body_hint = slot * 7919u % c->sb.nbody;
-    w->low = (uint32_t)clamp(c->sb.nslab / 64, 2, 8);
+    w->low = (uint32_t)clamp(c->sb.nslab / 128, 2, 8);
     /* The bound before the first pin. */
     for (int i = 0; i < 2; i++) {
         bound = atomic_load(&cache_hot(c)->slot_bound[i].v);

@@ -36,7 +36,7 @@
 #define CACHE_SITES    64u  /* shards of the purge counters */
 #define CACHE_TAGS     32u  /* surrogate keys of one object */
 #define CACHE_NAMES    24u  /* purge names one lookup may be tested for */
-#define CACHE_SIZE_MIN (1u << 20)
+#define CACHE_SIZE_MIN (64u << 10)
 #define CACHE_FOREVER  UINT32_MAX
 #define CACHE_UNKNOWN  UINT64_MAX /* a body length nobody has said */
 

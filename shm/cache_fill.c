@@ -450,20 +450,21 @@ int cache_fill_done(struct cache_worker *w, struct cache_fill *f)
             atomic_fetch_add(&cache_hot(c)->page_free.v, 1);
         }
         cache_reap_unreached(c, w->owner, f->body);
-    } else if (f->headed) {
-        cache_body_release(c, w->owner, f->body, f->body_gen, CBODY_FILL);
     }
     cache_count(w, rc == 0 ? CACHE_CTR_DONE : CACHE_CTR_FAILED, 1);
     end_flight(w, f, f->headed ? CFLIGHT_DONE : CFLIGHT_FAILED, 0);
+    /* Last: a flight that a death leaves behind still has its body. */
+    if (f->headed && !(rc == 0 && paged))
+        cache_body_release(c, w->owner, f->body, f->body_gen, CBODY_FILL);
     return rc;
 }
 
 void cache_fill_abort(struct cache_worker *w, struct cache_fill *f, bool pass, uint32_t outcome)
 {
-    if (f->body != CACHE_NONE)
-        cache_body_release(w->c, w->owner, f->body, f->body_gen, CBODY_FILL);
     cache_count(w, CACHE_CTR_FAILED, 1);
     end_flight(w, f, pass ? CFLIGHT_PASS : CFLIGHT_FAILED, outcome);
+    if (f->body != CACHE_NONE)
+        cache_body_release(w->c, w->owner, f->body, f->body_gen, CBODY_FILL);
 }
 
 bool cache_fill_followed(const struct cache_worker *w, const struct cache_fill *f)

@@ -238,8 +238,7 @@ struct cache_worker {
     uint64_t hole_seq;             /* page_free when none was found */
     uint32_t body_hint, slab_hint;
     uint32_t nfree, low; /* as of the last scan; below low room is made ahead */
-    uint64_t queue_bytes[2], small_recs, small_rec_bytes;
-    uint32_t plan_age;
+    uint64_t queue_bytes[2];
 };
 
 /* ---- access ---- */

@@ -287,15 +287,15 @@ int cache_body_page(struct cache_worker *w, uint32_t body, uint32_t gen, uint32_
     uint32_t slab;
 
     /* Each turn evicts some records, from which pages or a whole slab come. */
-    for (int t = 0; t < 64; t++) {
+    for (int t = 0; t < 256; t++) {
         if (next_page(w, owner, ret_page) || hole(w, owner, ret_page))
             return 0;
-        if (cache_slab_scan(w, &slab) > 2 && claim(w, slab, CSLAB_POPEN)) {
+        if (cache_slab_scan(w, &slab) > w->low && claim(w, slab, CSLAB_POPEN)) {
             w->popen = slab;
             w->popen_next = 0;
             continue;
         }
-        if (!cache_evict_step(w, 8))
+        if (!cache_evict_step(w, 2))
             break;
     }
     cache_count(w, CACHE_CTR_NO_ROOM, 1);
