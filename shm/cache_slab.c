@@ -286,7 +286,8 @@ int cache_body_page(struct cache_worker *w, uint32_t body, uint32_t gen, uint32_
     const uint64_t owner = cache_page_owner(body, gen);
     uint32_t slab;
 
-    /* Each turn evicts some records, from which pages or a whole slab come. */
+    /* Each turn evicts some records, from which pages come; or a slab, when all of it has been
+     * seen. */
     for (int t = 0; t < 256; t++) {
         if (next_page(w, owner, ret_page) || hole(w, owner, ret_page))
             return 0;
@@ -295,7 +296,7 @@ int cache_body_page(struct cache_worker *w, uint32_t body, uint32_t gen, uint32_
             w->popen_next = 0;
             continue;
         }
-        if (!cache_evict_step(w, 2))
+        if (!cache_evict_step(w, 2 + (unsigned)t))
             break;
     }
     cache_count(w, CACHE_CTR_NO_ROOM, 1);

@@ -258,6 +258,48 @@ static void purges(void)
     end("purges");
 }
 
+struct newer {
+    uint64_t first, n;
+};
+
+static void count_newer(void *arg, struct cache_hit *h)
+{
+    struct newer *c_newer = arg;
+    struct fx_meta m;
+
+    memcpy(&m, h->meta.p, sizeof(m));
+    c_newer->n += m.id >= c_newer->first;
+}
+
+/* What comes changes from small to large and back: nothing stays behind in the wrong shape. */
+static void shifts(void)
+{
+    static const size_t sizes[] = {300, 1000000, 200, 30000, 700, 2500000, 4000};
+    const struct cache_options o = {.size = 16u << 20, .workers = 2, .slots = 4, .objects = 100000};
+    uint64_t id = 0, failed = 0;
+    struct cache_stat st;
+
+    if (cache_create(&o, &c) < 0 || cache_join(c, 1u << 8, NULL, NULL, &w) < 0)
+        tap_bail("set-up");
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        const size_t each = sizes[i] + sizeof(struct fx_meta) + sizeof(struct cache_rec);
+        struct newer newer = {.first = id};
+        uint64_t cursor = 0;
+
+        for (; id < newer.first + 3 * (16u << 20) / each; id++)
+            failed += fx_put(w, id, 1, sizes[i], buf, 0) < 0;
+        while (cache_walk(w, &cursor, 1000, count_newer, &newer))
+            ;
+        cache_stat(c, &st);
+        tap_ok(newer.n * each + sizes[i] > (16u << 20) / 100 * 85,
+               "%zu bytes: %llu of them fit, %.1f %% (%u slabs free, %u of pages)", sizes[i],
+               (unsigned long long)newer.n, (double)(newer.n * each) / (16 << 20) * 100,
+               st.slabs_free, st.slabs_paged);
+    }
+    tap_is_int(failed, 0, "everything was stored");
+    end("shifts");
+}
+
 static void count(void *arg, struct cache_hit *h)
 {
     *(uint64_t *)arg += h->meta.n;
@@ -375,6 +417,7 @@ int main(void)
     geometries();
     sizes();
     attributes();
+    shifts();
     purges();
     walks();
     files();
