@@ -113,7 +113,8 @@ static struct certs_file *certs_file_new(struct certs_section *s, struct slice n
     f->pair = pair;
     f->round = w.round;
     list_init(&f->todo);
-    memcpy(f->name, name.p, name.n);
+    if (name.n)
+        memcpy(f->name, name.p, name.n);
     list_append(&s->files, &f->all);
     if (name.n)
         table_put(&s->byname, &f->node, table_hash(&s->byname, name));
