@@ -6,7 +6,7 @@ EXTRA_DIST += $(wildcard $(srcdir)/t/*.t) $(wildcard $(srcdir)/t/lib/RPD/*.pm) $
 # A fuzz target is t/fuzz/NAME_fuzz.c with its corpus in t/fuzz/corpus/NAME. It is linked with libFuzzer under --enable-fuzz, else
 # with replay.c, which runs every file of the corpus and every beginning of it.
 FUZZ_TARGETS = t/fuzz/config_fuzz t/fuzz/control_fuzz t/fuzz/h1_chunk_fuzz t/fuzz/h1_request_fuzz t/fuzz/h1_response_fuzz \
-	t/fuzz/proxyp_fuzz t/fuzz/tls_scan_fuzz t/fuzz/uri_fuzz
+	t/fuzz/h2_fuzz t/fuzz/proxyp_fuzz t/fuzz/tls_scan_fuzz t/fuzz/uri_fuzz
 if FUZZ
 FUZZ_MAIN =
 FUZZ_LD = $(RPD_FUZZ_LD)
@@ -34,6 +34,9 @@ t_fuzz_h1_request_fuzz_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LD)
 t_fuzz_h1_response_fuzz_SOURCES = t/fuzz/h1_response_fuzz.c t/fuzz/fuzz.h $(FUZZ_MAIN)
 t_fuzz_h1_response_fuzz_LDADD = $(LIBS_HTTP)
 t_fuzz_h1_response_fuzz_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LD)
+t_fuzz_h2_fuzz_SOURCES = t/fuzz/h2_fuzz.c t/fuzz/fuzz.h $(FUZZ_MAIN)
+t_fuzz_h2_fuzz_LDADD = $(LIBS_HTTP) $(EXT_LIBS)
+t_fuzz_h2_fuzz_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LD)
 t_fuzz_proxyp_fuzz_SOURCES = t/fuzz/proxyp_fuzz.c t/fuzz/fuzz.h $(FUZZ_MAIN)
 t_fuzz_proxyp_fuzz_LDADD = $(LIBS_HTTP)
 t_fuzz_proxyp_fuzz_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LD)

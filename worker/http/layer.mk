@@ -13,7 +13,7 @@ libhttp_a_SOURCES = \
 	worker/http/uri.c worker/http/uri.h
 
 HTTP_TESTS = t/unit/forward_test t/unit/h1_chunk_test t/unit/h1_head_test \
-	t/unit/h2_test t/unit/http_test \
+	t/unit/h2_head_test t/unit/h2_test t/unit/http_test \
 	t/unit/proxyp_test t/unit/uri_test
 check_PROGRAMS += $(HTTP_TESTS)
 UNIT_TESTS += $(HTTP_TESTS)
@@ -23,6 +23,8 @@ t_unit_h1_chunk_test_SOURCES = t/unit/h1_chunk_test.c t/unit/tap.h
 t_unit_h1_chunk_test_LDADD = $(LIBS_HTTP)
 t_unit_h1_head_test_SOURCES = t/unit/h1_head_test.c t/unit/tap.h
 t_unit_h1_head_test_LDADD = $(LIBS_HTTP)
+t_unit_h2_head_test_SOURCES = t/unit/h2_head_test.c t/unit/tap.h
+t_unit_h2_head_test_LDADD = $(LIBS_HTTP)
 t_unit_h2_test_SOURCES = t/unit/h2_test.c t/unit/tap.h
 t_unit_h2_test_LDADD = $(LIBS_HTTP) $(EXT_LIBS)
 t_unit_http_test_SOURCES = t/unit/http_test.c t/unit/tap.h
