@@ -38,7 +38,8 @@ static void h2_rearm(struct client_h2_stream *cs)
         timer_set_at(w, &cs->timer,
                      clock_ms() + (k ? k : &cs->conn->c->all->config->defaults)->write_timeout);
     } else if (k && h2_waits_for_body(cs)) {
-        timer_set_at(w, &cs->timer, clock_ms() + k->body_timeout);
+        timer_set_at(w, &cs->timer,
+                     clock_ms() + (cs->s->grpc ? k->tunnel_timeout : k->body_timeout));
     } else {
         timer_off(&cs->timer);
     }
@@ -176,7 +177,7 @@ static void h2_give(struct client_h2_stream *cs, const char *p, size_t n, bool e
     if (stream_body(s, p, n, end, end ? cs->trailer : NULL, end ? cs->ntrailer : 0) < 0 ||
         cs->s != s || cs->tunnel || end)
         return;
-    if (client_body_slow(&cs->body, s->scope)) {
+    if (!s->grpc && client_body_slow(&cs->body, s->scope)) {
         h2_fail(cs, ERR_CLIENT_SLOW);
         return;
     }
