@@ -712,6 +712,10 @@ static void test_deadlines(void)
     tap_ok(over(1) && ex[0].err == ERR_UP_WRITE_TIME, "the server does not read it");
     usual = kept;
     tap_is_int(origin.n, 1, "none of that ends the session");
+    (void)ask(&ex[1], "/ok", HTTP_BODY_NONE, 0);
+    nex = 2;
+    tap_ok(run(ended) && ex[1].status == 200 && origin.n == 2,
+           "but one that had gone silent gets no more");
     teardown("deadlines");
 }
 

@@ -39,11 +39,11 @@ struct up_h2 {
     struct list holding; /* up_conn.holding: head or bytes that the exchange has not got yet */
     struct list ending;  /* up_conn.ending: the request's end is on its way out */
     uint32_t nwaiting, nstreams;
-    uint64_t opened_ms;
+    uint64_t opened_ms, heard_us;
     uint64_t written, seen; /* bytes given to and got from the link */
     uint8_t depth;          /* h2.h is calling back */
     bool settled;           /* the server has said how many streams it takes */
-    bool goaway;            /* it takes no more */
+    bool goaway;            /* no more streams: it said so, or says nothing at all */
     bool idle;              /* counted as such */
     bool broken;            /* nothing can be written any more */
     bool dead;
@@ -176,6 +176,15 @@ void up_h2_failed(struct up_h2 *h, int err)
 void up_h2_idle_over(struct up_h2 *h)
 {
     up_h2_close(h, 0, H2_NO_ERROR);
+}
+
+void up_h2_late(struct up_conn *c)
+{
+    struct up_h2 *h = c->session;
+    if (c->opened && h->heard_us < c->began_us) {
+        h->goaway = true;
+        up_h2_touch(h);
+    }
 }
 
 unsigned up_h2_trim(struct up_server *s, unsigned most)
@@ -547,6 +556,7 @@ static const struct h2_events up_h2_events = {.response = up_h2_on_response,
 static int up_h2_input(struct up_h2 *h, const char *p, size_t n)
 {
     h->seen += n;
+    h->heard_us = clock_us();
     h->wire->bytes_in += n;
     h->depth++;
     int e = h2_input(h->h2, p, n);

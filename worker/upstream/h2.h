@@ -23,6 +23,12 @@ void up_h2_failed(struct up_h2 *h, int err);
 void up_h2_event(struct up_h2 *h); /* h may be gone */
 void up_h2_idle_over(struct up_h2 *h);
 
+/* ---- up.c ---- */
+
+/* The time of a request is up: a session that said nothing since it began may be dead, and gets no
+ * more of them. */
+void up_h2_late(struct up_conn *c);
+
 /* ---- upstream.c ---- */
 
 /* Output of all sessions that have some; closes those that have ended. */

@@ -113,6 +113,13 @@ static int up_timeout_error(const struct up_conn *c)
     return ERR_UP_READ_TIME;
 }
 
+static void up_late(struct up_conn *c)
+{
+    if (c->session)
+        up_h2_late(c);
+    up_fail(c, up_timeout_error(c));
+}
+
 void up_on_timer(struct timer *t)
 {
     struct up_conn *c = CONTAINER(t, struct up_conn, timer);
@@ -125,7 +132,7 @@ void up_on_timer(struct timer *t)
     else if (c->state == UP_REQUEST && c->proto->moving(c))
         up_rearm(c);
     else
-        up_fail(c, up_timeout_error(c));
+        up_late(c);
 }
 
 int up_begin(struct up_conn *c, const struct up_request *r)
