@@ -153,8 +153,8 @@ static bool fetch_retry_class(const struct stream *s, int err, unsigned status)
     return false;
 }
 
-/* The connection was at its end, not the server: all requests on an HTTP/2 session then come back at
- * once, and each goes on with another one. The budget is for servers that fail. */
+/* The connection was at its end, not the server: all requests on an HTTP/2 session then come back
+ * at once, and each goes on with another one. The budget is for servers that fail. */
 static bool fetch_is_stale(int err)
 {
     return err == ERR_REUSED_CLOSED || err == ERR_REUSED_LOST || err == ERR_UP_REFUSED;

@@ -12,21 +12,19 @@
 
 #include <string.h>
 
-#define UP_H2_FRAME    16393u        /* h2_output() wants that much room */
-#define UP_H2_BUFFER   (64u * 1024u) /* of one read, and of one write */
-#define UP_H2_BUDGET   8             /* reads in one go before others get their turn */
-#define UP_H2_INTERIMS 32            /* 1xx answers to one request */
-#define UP_H2_MOST     100u          /* streams at once, until the server says (RFC 9113 6.5.2) */
-#define UP_H2_MOVES    3             /* sessions that a request may wait for in vain */
-#define UP_H2_FRESH_MS 1000u         /* a session that young cannot have died unnoticed */
-#define UP_H2_DECLINED_MS                                                                          \
-    60000u                               /* a server that chose HTTP/1.1 is asked again after that \
-                                          */
+#define UP_H2_FRAME       16393u        /* h2_output() wants that much room */
+#define UP_H2_BUFFER      (64u * 1024u) /* of one read, and of one write */
+#define UP_H2_BUDGET      8             /* reads in one go before others get their turn */
+#define UP_H2_INTERIMS    32            /* 1xx answers to one request */
+#define UP_H2_MOST        100u   /* streams at once, until the server says (RFC 9113 6.5.2) */
+#define UP_H2_MOVES       3      /* sessions that a request may wait for in vain */
+#define UP_H2_FRESH_MS    1000u  /* a session that young cannot have died unnoticed */
+#define UP_H2_DECLINED_MS 60000u /* for that long a server's choice of HTTP/1.1 holds */
 #define UP_H2_WINDOW      (256u * 1024u) /* of a stream: what an exchange holds for a slow client */
 #define UP_H2_WINDOW_MOST (1u << 20)     /* when all of it is taken as fast as it comes */
-#define UP_H2_WINDOWS     0x7fffffffu /* of the session: no stream shall wait for another's client */
-#define UP_H2_QUEUE       (64u * 1024u) /* request bytes before the client has to wait */
-#define UP_H2_SETTLED     9u            /* bytes of a frame's head: the first are the SETTINGS */
+#define UP_H2_WINDOWS     0x7fffffffu    /* of the session: no stream waits for another's client */
+#define UP_H2_QUEUE       (64u * 1024u)  /* request bytes before the client has to wait */
+#define UP_H2_SETTLED     9u             /* bytes of a frame's head: the first are the SETTINGS */
 
 struct up_h2 {
     struct up_conn *wire;
