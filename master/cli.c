@@ -339,31 +339,33 @@ static const char *cli_rpctl(char *ret, size_t size)
     return access(ret, X_OK) < 0 || strcmp(ret, RPD_SBINDIR "/rpctl") == 0 ? "rpctl" : ret;
 }
 
+/* The URL that reaches a listener from this machine. False: it has no address that fits. */
+static bool cli_url(const struct conf_listen *l, bool local, char *ret, size_t size)
+{
+    if (l->k.address.n == 0 || l->k.address.v[0].text.n > 128)
+        return false;
+    struct slice at = l->k.address.v[0].text, any = SLICE("0.0.0.0:");
+    const char *host = "";
+    if (local && slice_starts(at, any)) {
+        host = "127.0.0.1";
+        at = slice_of(at.p + any.n - 1, at.n - any.n + 1);
+    }
+    snprintf(ret, size, "%s://%s" SLICE_FMT "/", l->k.tls ? "https" : "http", host, SLICE_ARG(at));
+    return true;
+}
+
 void cli_welcome(void)
 {
-    char beside[PATH_MAX];
+    char beside[PATH_MAX], url[200];
     const struct config *c = master.live->config;
-    char at[160] = "127.0.0.1:8080";
-    if (c->nlisten > 0 && c->listen[0]->k.address.n > 0)
-        snprintf(at, sizeof(at), SLICE_FMT,
-                 (int)(c->listen[0]->k.address.v[0].text.n < 128
-                           ? c->listen[0]->k.address.v[0].text.n
-                           : 128),
-                 c->listen[0]->k.address.v[0].text.p);
-    const char *shown = at;
-    bool tls = c->nlisten > 0 && c->listen[0]->k.tls;
-    char local[180];
-    if (strncmp(at, "0.0.0.0:", 8) == 0) {
-        snprintf(local, sizeof(local), "127.0.0.1:%s", at + 8);
-        shown = local;
-    }
+    for (size_t i = 0; i < c->nlisten; i++)
+        if (cli_url(c->listen[i], false, url, sizeof(url)))
+            fprintf(stderr, "rpd answers on %s\n", url);
+    for (size_t i = 0; i < c->nlisten; i++)
+        if (cli_url(c->listen[i], true, url, sizeof(url)))
+            fprintf(stderr, "  try    curl %s %s\n", c->listen[i]->k.tls ? "-ik" : "-i", url);
     const char *rpctl = cli_rpctl(beside, sizeof(beside));
-    fprintf(stderr,
-            "rpd answers on %s://%s/\n"
-            "  try    curl %s://%s/\n"
-            "         %s -s %s status\n",
-            tls ? "https" : "http", at, tls ? "-ik https" : "-i http", shown, rpctl,
-            master.socket_path);
+    fprintf(stderr, "         %s -s %s status\n", rpctl, master.socket_path);
     if (master.foreground)
         fprintf(stderr, "  stop   Ctrl-C\n");
     else
