@@ -397,13 +397,28 @@ int h2_input(struct h2 *h, const char *p, size_t n)
 
 /* ---- what goes out ---- */
 
+/* Another value in each message: in HPACK's table it would only push out what comes again. */
+static bool h2_changes(struct slice name)
+{
+    switch (name.n) {
+    case 9:
+        return memcmp(name.p, "x-real-ip", 9) == 0;
+    case 12:
+        return memcmp(name.p, "x-request-id", 12) == 0;
+    case 15:
+        return memcmp(name.p, "x-forwarded-for", 15) == 0;
+    default:
+        return false;
+    }
+}
+
 static void h2_nv(nghttp2_nv *nv, struct slice name, struct slice value)
 {
     nv->name = (uint8_t *)(uintptr_t)name.p;
     nv->namelen = name.n;
     nv->value = (uint8_t *)(uintptr_t)value.p;
     nv->valuelen = value.n;
-    nv->flags = NGHTTP2_NV_FLAG_NONE;
+    nv->flags = h2_changes(name) ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE;
 }
 
 static nghttp2_nv *h2_nvs(const struct h2_pair *pair, int n)
