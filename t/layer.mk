@@ -5,8 +5,8 @@ EXTRA_DIST += $(wildcard $(srcdir)/t/*.t) $(wildcard $(srcdir)/t/lib/RPD/*.pm) $
 
 # A fuzz target is t/fuzz/NAME_fuzz.c with its corpus in t/fuzz/corpus/NAME. It is linked with libFuzzer under --enable-fuzz, else
 # with replay.c, which runs every file of the corpus and every beginning of it.
-FUZZ_TARGETS = t/fuzz/config_fuzz t/fuzz/control_fuzz t/fuzz/h1_chunk_fuzz t/fuzz/h1_request_fuzz t/fuzz/h1_response_fuzz \
-	t/fuzz/h2_fuzz t/fuzz/proxyp_fuzz t/fuzz/tls_scan_fuzz t/fuzz/uri_fuzz
+FUZZ_TARGETS = t/fuzz/cache_control_fuzz t/fuzz/config_fuzz t/fuzz/control_fuzz t/fuzz/h1_chunk_fuzz t/fuzz/h1_request_fuzz t/fuzz/h1_response_fuzz \
+	t/fuzz/h2_fuzz t/fuzz/http_date_fuzz t/fuzz/proxyp_fuzz t/fuzz/range_fuzz t/fuzz/tls_scan_fuzz t/fuzz/uri_fuzz
 if FUZZ
 FUZZ_MAIN =
 FUZZ_LD = $(RPD_FUZZ_LD)
@@ -46,3 +46,12 @@ t_fuzz_tls_scan_fuzz_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LD)
 t_fuzz_uri_fuzz_SOURCES = t/fuzz/uri_fuzz.c t/fuzz/fuzz.h $(FUZZ_MAIN)
 t_fuzz_uri_fuzz_LDADD = $(LIBS_HTTP)
 t_fuzz_uri_fuzz_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LD)
+t_fuzz_cache_control_fuzz_SOURCES = t/fuzz/cache_control_fuzz.c t/fuzz/fuzz.h $(FUZZ_MAIN)
+t_fuzz_cache_control_fuzz_LDADD = $(LIBS_HTTP)
+t_fuzz_cache_control_fuzz_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LD)
+t_fuzz_http_date_fuzz_SOURCES = t/fuzz/http_date_fuzz.c t/fuzz/fuzz.h $(FUZZ_MAIN)
+t_fuzz_http_date_fuzz_LDADD = $(LIBS_HTTP)
+t_fuzz_http_date_fuzz_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LD)
+t_fuzz_range_fuzz_SOURCES = t/fuzz/range_fuzz.c t/fuzz/fuzz.h $(FUZZ_MAIN)
+t_fuzz_range_fuzz_LDADD = $(LIBS_HTTP)
+t_fuzz_range_fuzz_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LD)
