@@ -88,6 +88,7 @@ static int make_objects(struct conf_load *x)
     MAKE(log, conf_log, CONF_SECT_LOG, logs);
     MAKE(upstream, conf_upstream, CONF_SECT_UPSTREAM, upstreams);
     MAKE(certificate, conf_certificate, CONF_SECT_CERTIFICATE, certificates);
+    MAKE(cache, conf_cache, CONF_SECT_CACHE, caches);
     MAKE(listen, conf_listen, CONF_SECT_LISTEN, listens);
     MAKE(host, conf_host, CONF_SECT_HOST, hosts);
     return arena_failed(&c->arena) ? -ERR_NOMEM : 0;
@@ -106,6 +107,8 @@ const void *conf_builtin_group(const struct conf_builtin *b, enum conf_group g)
         return &b->scope;
     case CONF_GROUP_CERTIFICATE:
         return &b->certificate;
+    case CONF_GROUP_CACHE:
+        return &b->cache;
     case CONF_GROUP_HOST:
         return &b->host;
     case CONF_GROUP_ROUTE:
@@ -133,6 +136,7 @@ static int built_in(struct conf_load *x)
               group_defaults(x, CONF_GROUP_SCOPE, &b->scope) &&
               group_defaults(x, CONF_GROUP_LISTEN, &b->listen) &&
               group_defaults(x, CONF_GROUP_CERTIFICATE, &b->certificate) &&
+              group_defaults(x, CONF_GROUP_CACHE, &b->cache) &&
               group_defaults(x, CONF_GROUP_HOST, &b->host) &&
               group_defaults(x, CONF_GROUP_ROUTE, &b->route) &&
               group_defaults(x, CONF_GROUP_UPSTREAM, &b->upstream) &&
@@ -197,6 +201,10 @@ static void fill_objects(struct conf_load *x)
             struct conf_certificate *o = s->object;
             o->k = x->builtin->certificate;
             apply(x, s, CONF_GROUP_CERTIFICATE, &o->k);
+        } else if (s->kind == CONF_SECT_CACHE) {
+            struct conf_cache *o = s->object;
+            o->k = x->builtin->cache;
+            apply(x, s, CONF_GROUP_CACHE, &o->k);
         } else if (s->kind == CONF_SECT_LISTEN) {
             struct conf_listen *o = s->object;
             o->k = x->builtin->listen;

@@ -16,6 +16,14 @@ struct conf_pos conf_check_pos(const struct conf_origin *o, const char *key,
     return section;
 }
 
+bool conf_check_differs(struct conf_load *x, enum conf_sect sect, const char *key,
+                        const void *group)
+{
+    const struct conf_key *k = conf_key_find(sect, slice_str(key));
+    const char *base = conf_builtin_group(x->builtin, k->group);
+    return !conf_kind_equal(k, (const char *)group + k->off, base + k->off, &x->scratch);
+}
+
 static bool is_wildcard(const struct addr_any *a)
 {
     static const struct in6_addr any = IN6ADDR_ANY_INIT;
@@ -274,6 +282,9 @@ int conf_check(struct conf_load *x)
         return k;
     check_global(x);
     conf_check_tls(x);
+    k = conf_check_cache(x);
+    if (k < 0)
+        return k;
     size_t before = x->d->errors;
     check_conn(x, &c->defaults_conn, c->defaults_origin, (struct conf_pos){x->file[0].path, 0, 0});
     for (size_t i = 0; i < c->nlisten && x->d->errors == before; i++)

@@ -2,14 +2,6 @@
  * that need another one, protocols of servers. */
 #include "config/load.h"
 
-/* Whether a value is another one than the built-in. Not whether it was given: a dump gives all. */
-static bool differs(struct conf_load *x, enum conf_sect sect, const char *key, const void *group)
-{
-    const struct conf_key *k = conf_key_find(sect, slice_str(key));
-    const char *base = conf_builtin_group(x->builtin, k->group);
-    return !conf_kind_equal(k, (const char *)group + k->off, base + k->off, &x->scratch);
-}
-
 static bool serves(const struct conf_host *h, const struct conf_listen *l)
 {
     for (size_t i = 0; i < h->k.listen.n; i++)
@@ -34,7 +26,7 @@ static void check_plain(struct conf_load *x, const struct conf_listen *l)
                                        "client_verify", "session_tickets", "session_cache",
                                        "ktls"};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
-        if (differs(x, CONF_SECT_LISTEN, keys[i], &l->k))
+        if (conf_check_differs(x, CONF_SECT_LISTEN, keys[i], &l->k))
             conf_load_error(x, conf_check_pos(l->origin, keys[i], l->pos),
                             "%s has no meaning in [listen " SLICE_FMT "] without \"tls = on\"",
                             keys[i], SLICE_ARG(l->name));
@@ -53,7 +45,7 @@ static void check_listen(struct conf_load *x, const struct conf_listen *l, bool 
         conf_load_error(x, conf_check_pos(l->origin, "tls", l->pos),
                         "[listen " SLICE_FMT "] has tls, but there is no [certificate NAME]",
                         SLICE_ARG(l->name));
-    if (l->k.client_ca.n == 0 && differs(x, CONF_SECT_LISTEN, "client_verify", &l->k))
+    if (l->k.client_ca.n == 0 && conf_check_differs(x, CONF_SECT_LISTEN, "client_verify", &l->k))
         conf_load_error(x, conf_check_pos(l->origin, "client_verify", l->pos),
                         "client_verify needs \"client_ca = FILE\" beside it");
     for (size_t i = 0; (o = certificate_at(c, l, i)); i++) {
@@ -89,7 +81,7 @@ static void check_certificate(struct conf_load *x, const struct conf_certificate
         conf_load_error(x, conf_check_pos(o->origin, "ocsp", o->pos), "ocsp needs a pair");
     static const char *const of_directory[] = {"load", "max_loaded"};
     for (size_t i = 0; i < 2 && k->directory.n == 0; i++)
-        if (differs(x, CONF_SECT_CERTIFICATE, of_directory[i], k))
+        if (conf_check_differs(x, CONF_SECT_CERTIFICATE, of_directory[i], k))
             conf_load_warn(x, conf_check_pos(o->origin, of_directory[i], o->pos),
                            "%s has an effect on a directory only", of_directory[i]);
     if (!used)
@@ -165,7 +157,7 @@ static void check_upstream(struct conf_load *x, const struct conf_upstream *u)
                             SLICE_ARG(s->name));
     }
     for (size_t i = 0; i < sizeof keys / sizeof keys[0] && tls == 0 && u->k.server.n > 0; i++)
-        if (differs(x, CONF_SECT_UPSTREAM, keys[i], &u->k))
+        if (conf_check_differs(x, CONF_SECT_UPSTREAM, keys[i], &u->k))
             conf_load_warn(x, conf_check_pos(u->origin, keys[i], u->pos),
                            "%s has no effect: no server of [upstream " SLICE_FMT "] is https://",
                            keys[i], SLICE_ARG(u->name));

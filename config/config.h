@@ -13,6 +13,7 @@
 #define CONF_MOST_SERVERS 8192u /* of all upstreams; more are an error */
 #define CONF_MOST_SERIES  8192u /* hosts and routes; those beyond share the series `other` */
 #define CONF_MOST_NAMES   4096u /* servers given by name */
+#define CONF_MOST_CACHES  64u   /* [cache] sections */
 
 /* Where a value came from, for diagnostics, `rpd -T --origin` and `rpctl explain`. */
 struct conf_pos {
@@ -88,6 +89,7 @@ enum conf_hredir {
 };
 enum conf_ccert { CONF_CCERT_ANY, CONF_CCERT_REQUIRED };
 enum conf_load_when { CONF_LOAD_LAZY, CONF_LOAD_EAGER };
+enum conf_cache_verify { CONF_CACHE_VERIFY_ALL, CONF_CACHE_VERIFY_HEADS };
 enum conf_uproto { CONF_UPROTO_H1, CONF_UPROTO_H2, CONF_UPROTO_H2C, CONF_UPROTO_AUTO };
 struct conf_pair {          /* a certificate with its chain, and its key */
     struct slice cert, key; /* paths, NUL-terminated; equal when one file holds both */
@@ -107,6 +109,20 @@ struct conf_hsts {
     bool set; /* send the field */
     bool include_subdomains, preload;
 };
+
+struct conf_ttl {
+    uint16_t status;
+    uint32_t seconds;
+};
+struct conf_ttls {
+    struct conf_ttl *v;
+    size_t n;
+};
+struct conf_ms_opt {
+    uint64_t ms;
+    bool set; /* 0 is a value as well */
+};
+struct conf_cache;
 
 enum conf_name_kind { CONF_NAME_EXACT, CONF_NAME_WILDCARD, CONF_NAME_REGEX, CONF_NAME_ANY };
 struct conf_name {
@@ -189,6 +205,13 @@ struct conf_certificate {
     uint32_t id; /* index in config.certificate */
     const struct conf_origin *origin;
 };
+struct conf_cache {
+    struct slice name;
+    struct conf_pos pos;
+    struct conf_cache_keys k;
+    uint32_t id; /* index in config.cache */
+    const struct conf_origin *origin;
+};
 struct conf_upstream {
     struct slice name;
     struct conf_pos pos;
@@ -238,6 +261,8 @@ struct config {
     size_t nlisten;
     struct conf_certificate **certificate;
     size_t ncertificate;
+    struct conf_cache **cache;
+    size_t ncache;
     struct conf_upstream **upstream;
     size_t nupstream;
     struct conf_host **host;

@@ -100,6 +100,11 @@ static void diff_value(struct differ *d, const char *kind, struct slice name, co
         diff_list(d, kind, name, s);
         return;
     }
+    if (s->key->flags & F_SECRET) {
+        begin(d, kind, name);
+        buf_printf(d->out, ": another " SLICE_FMT "\n", SLICE_ARG(key));
+        return;
+    }
     print_side(s, s->a, &d->a);
     print_side(s, s->b, &d->b);
     begin(d, kind, name);
@@ -244,6 +249,15 @@ static void same_certificate(struct differ *d, const struct config *ca, const st
     diff_group(d, "certificate", b->name, CONF_GROUP_CERTIFICATE, &a->k, &b->k, NULL, NULL);
 }
 
+static void same_cache(struct differ *d, const struct config *ca, const struct config *cb,
+                       const void *va, const void *vb)
+{
+    const struct conf_cache *a = va, *b = vb;
+    (void)ca;
+    (void)cb;
+    diff_group(d, "cache", b->name, CONF_GROUP_CACHE, &a->k, &b->k, NULL, NULL);
+}
+
 static void same_listen(struct differ *d, const struct config *ca, const struct config *cb,
                         const void *va, const void *vb)
 {
@@ -292,6 +306,7 @@ void config_diff(const struct config *a, const struct config *b, struct buf *out
                  b->n##field, a, b, same_##field)
     OBJECTS(log, "log");
     OBJECTS(certificate, "certificate");
+    OBJECTS(cache, "cache");
     OBJECTS(listen, "listen");
     OBJECTS(upstream, "upstream");
     OBJECTS(host, "host");

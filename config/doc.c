@@ -152,6 +152,9 @@ static const struct {
      "client "
      "sends: an exact name first, then a wildcard, then the section with default = on. Files are "
      "read again when they change."},
+    {CONF_GROUP_CACHE, "Section [cache NAME]", "cache main",
+     "A store of answers, in memory that all workers share. It is used where cache = NAME says "
+     "so."},
     {CONF_GROUP_UPSTREAM, "Section [upstream NAME]", "upstream app",
      "A group of servers that answer alike."},
     {CONF_GROUP_HOST, "Section [host NAME]", "host app",
@@ -219,7 +222,8 @@ void conf_doc_sample(struct buf *out)
         if (g != CONF_GROUP_SCOPE && g != CONF_GROUP_SCOPE_UP) {
             buf_chr(out, '\n');
             comment(out, chapters[c].intro);
-            body = g != CONF_GROUP_ROUTE && g != CONF_GROUP_LOG && g != CONF_GROUP_CERTIFICATE;
+            body = g != CONF_GROUP_ROUTE && g != CONF_GROUP_LOG && g != CONF_GROUP_CERTIFICATE &&
+                   g != CONF_GROUP_CACHE;
             buf_printf(out, "%s[%s]\n", body ? "" : ";", chapters[c].title);
             if (g == CONF_GROUP_LISTEN)
                 buf_str(out, "address = 127.0.0.1:8080\n");

@@ -10,6 +10,7 @@ enum conf_group {
     CONF_GROUP_CONN,
     CONF_GROUP_SCOPE,
     CONF_GROUP_CERTIFICATE,
+    CONF_GROUP_CACHE,
     CONF_GROUP_HOST,
     CONF_GROUP_ROUTE,
     CONF_GROUP_SCOPE_UP,
@@ -24,6 +25,7 @@ enum conf_sect {
     CONF_SECT_DEFAULTS,
     CONF_SECT_LISTEN,
     CONF_SECT_CERTIFICATE,
+    CONF_SECT_CACHE,
     CONF_SECT_HOST,
     CONF_SECT_ROUTE,
     CONF_SECT_UPSTREAM,
@@ -33,6 +35,7 @@ enum conf_sect {
 enum conf_kind_id {
     CONF_KIND_STR,
     CONF_KIND_FILE,
+    CONF_KIND_TEXT,
     CONF_KIND_COUNT,
     CONF_KIND_SIZE,
     CONF_KIND_MS,
@@ -53,6 +56,7 @@ enum conf_kind_id {
     CONF_KIND_ENUM_CCERT,
     CONF_KIND_ENUM_LOAD,
     CONF_KIND_ENUM_UPROTO,
+    CONF_KIND_ENUM_CVERIFY,
     /* Lists and what has a grammar of its own. */
     CONF_KIND_CIDRS,
     CONF_KIND_WORDS,
@@ -71,6 +75,9 @@ enum conf_kind_id {
     CONF_KIND_CERTREFS,
     CONF_KIND_PAIRS,
     CONF_KIND_HSTS,
+    CONF_KIND_TTLS,
+    CONF_KIND_MSOPT,
+    CONF_KIND_CACHEREF,
     CONF_KIND__COUNT
 };
 

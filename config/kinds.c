@@ -254,6 +254,23 @@ static void put_str(const void *v, size_t i, struct buf *out)
     conf_words_put(out, *(const struct slice *)v);
 }
 
+static bool parse_text(struct conf_load *x, const struct conf_entry *e, void *dst)
+{
+    buf_clear(&x->scratch);
+    for (size_t i = 0; i < e->nword; i++) {
+        const char *problem = text_problem(e->key, e->word[i].text);
+        if (problem)
+            return bad_value(x, e, &e->word[i], problem);
+        if (i > 0)
+            buf_chr(&x->scratch, ' ');
+        buf_add(&x->scratch, e->word[i].text);
+    }
+    struct slice v =
+        x->scratch.failed ? SLICE_NONE : arena_dup(&x->c->arena, buf_slice(&x->scratch));
+    memcpy(dst, &v, sizeof v);
+    return v.p != NULL;
+}
+
 /* A path, or off for none; relative ones begin where the file is that names it, as those of include
  * do. */
 static bool parse_file(struct conf_load *x, const struct conf_entry *e, void *dst)
@@ -290,6 +307,8 @@ SCALAR(percent, "percent", uint32_t, parse_percent, put_percent);
 SCALAR(workers, "auto | number", uint32_t, parse_workers, put_workers);
 static const struct conf_kind conf_kind_str = {
     "text", sizeof(struct slice), false, parse_str, count_str, put_str};
+static const struct conf_kind conf_kind_text = {
+    "text ...", sizeof(struct slice), false, parse_text, count_str, put_str};
 static const struct conf_kind conf_kind_file = {
     "path", sizeof(struct slice), false, parse_file, count_str, put_str};
 
@@ -297,6 +316,7 @@ static const struct conf_kind conf_kind_file = {
 static const struct conf_kind *const kinds[] = {
     KIND(STR, str),
     KIND(FILE, file),
+    KIND(TEXT, text),
     KIND(BOOL, bool),
     KIND(COUNT, count),
     KIND(SIZE, size),
@@ -316,6 +336,7 @@ static const struct conf_kind *const kinds[] = {
     KIND(ENUM_CCERT, ccert),
     KIND(ENUM_LOAD, load),
     KIND(ENUM_UPROTO, uproto),
+    KIND(ENUM_CVERIFY, cverify),
     KIND(CIDRS, cidrs),
     KIND(WORDS, words),
     KIND(ADDRS, addrs),
@@ -333,6 +354,9 @@ static const struct conf_kind *const kinds[] = {
     KIND(CERTREFS, certrefs),
     KIND(PAIRS, pairs),
     KIND(HSTS, hsts),
+    KIND(TTLS, ttls),
+    KIND(MSOPT, msopt),
+    KIND(CACHEREF, cacheref),
 };
 _Static_assert(sizeof kinds / sizeof kinds[0] == CONF_KIND__COUNT, "every kind");
 

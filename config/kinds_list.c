@@ -162,6 +162,24 @@ static bool word_ok(struct conf_load *x, const struct conf_entry *e, const struc
         if (addr_parse_ip(s, &ip) < 0 &&
             (slice_starts(s, SLICE("unix:")) || addr_parse(s, &a) < 0 || addr_port(&a.u.sa) == 0))
             return conf_kind_bad(x, e, w, "is not an address or ADDRESS:PORT");
+    } else if (slice_eq(name, SLICE("methods"))) {
+        if (!slice_eq(s, SLICE("GET")) && !slice_eq(s, SLICE("HEAD")) &&
+            !slice_eq(s, SLICE("QUERY")))
+            return conf_kind_bad(x, e, w, "is not GET, HEAD or QUERY");
+    } else if (slice_eq(name, SLICE("encodings"))) {
+        if (!slice_eq(s, SLICE("br")) && !slice_eq(s, SLICE("gzip")) && !slice_eq(s, SLICE("zstd")))
+            return conf_kind_bad(x, e, w, "is not br, gzip or zstd");
+    } else if (slice_eq(name, SLICE("ignore_query"))) {
+        /* Names of parameters may be anything: filter[a] */
+    } else if (slice_eq(name, SLICE("cache_bypass"))) {
+        ptrdiff_t dot = slice_chr(s, '.');
+        struct slice where = slice_of(s.p, dot < 0 ? 0 : (size_t)dot);
+        struct slice what = slice_of(s.p + where.n + (dot >= 0), s.n - where.n - (dot >= 0));
+        bool query = slice_eq(where, SLICE("query"));
+        if (!query && !slice_eq(where, SLICE("cookie")) && !slice_eq(where, SLICE("header")))
+            return conf_kind_bad(x, e, w, "is not cookie.NAME, header.NAME or query.NAME");
+        if (query ? what.n == 0 : !is_token(what))
+            return conf_kind_bad(x, e, w, "lacks a name behind the dot");
     } else if (!is_token(s)) {
         return conf_kind_bad(x, e, w, "is not a name");
     }

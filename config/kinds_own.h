@@ -34,17 +34,19 @@ struct slice conf_kind_lower(struct conf_load *x, struct slice s);
 /* kinds_word.c */
 extern const struct conf_kind conf_kind_bool, conf_kind_auto_off, conf_kind_loglevel,
     conf_kind_reqid, conf_kind_srvhdr, conf_kind_balance, conf_kind_policy, conf_kind_verify,
-    conf_kind_hredir, conf_kind_ccert, conf_kind_load, conf_kind_uproto;
+    conf_kind_hredir, conf_kind_ccert, conf_kind_load, conf_kind_uproto, conf_kind_cverify;
 /* kinds_list.c */
 extern const struct conf_kind conf_kind_cidrs, conf_kind_words, conf_kind_addrs, conf_kind_proxyp,
     conf_kind_retry, conf_kind_errpage;
 /* kinds_ref.c */
 extern const struct conf_kind conf_kind_logrefs, conf_kind_listenrefs, conf_kind_certrefs,
-    conf_kind_upref;
+    conf_kind_upref, conf_kind_cacheref;
 /* kinds_site.c */
 extern const struct conf_kind conf_kind_hnames, conf_kind_paths, conf_kind_return;
 /* kinds_server.c */
 extern const struct conf_kind conf_kind_servers;
+/* kinds_cache.c */
+extern const struct conf_kind conf_kind_ttls, conf_kind_msopt;
 /* kinds_tls.c */
 extern const struct conf_kind conf_kind_protos, conf_kind_pairs, conf_kind_hsts;
 

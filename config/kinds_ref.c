@@ -133,3 +133,30 @@ static void item_upref(const void *v, size_t i, struct buf *out)
 }
 const struct conf_kind conf_kind_upref = {
     "upstream", sizeof(struct conf_upstream *), false, parse_upref, count_upref, item_upref};
+
+static bool parse_cacheref(struct conf_load *x, const struct conf_entry *e, void *dst)
+{
+    const struct conf_word *w = conf_kind_one(x, e);
+    struct conf_cache *o = NULL;
+    if (!w)
+        return false;
+    if (!conf_kind_is_off(e)) {
+        o = find_named(x, e, w, &x->caches, "cache", (void *const *)x->c->cache, x->c->ncache);
+        if (!o)
+            return false;
+    }
+    memcpy(dst, &o, sizeof o);
+    return true;
+}
+static size_t count_cacheref(const void *v)
+{
+    return *(struct conf_cache *const *)v != NULL;
+}
+static void item_cacheref(const void *v, size_t i, struct buf *out)
+{
+    (void)i;
+    conf_words_put(out, (*(struct conf_cache *const *)v)->name);
+}
+const struct conf_kind conf_kind_cacheref = {"cache | off",  sizeof(struct conf_cache *),
+                                             false,          parse_cacheref,
+                                             count_cacheref, item_cacheref};

@@ -39,6 +39,8 @@ static const struct word_value hredir_words[] = {{"auto", CONF_HREDIR_AUTO},
                                                  {"307", CONF_HREDIR_307},
                                                  {"308", CONF_HREDIR_308},
                                                  {NULL, 0}};
+static const struct word_value cverify_words[] = {
+    {"all", CONF_CACHE_VERIFY_ALL}, {"heads", CONF_CACHE_VERIFY_HEADS}, {NULL, 0}};
 static const struct word_value ccert_words[] = {
     {"any", CONF_CCERT_ANY}, {"required", CONF_CCERT_REQUIRED}, {NULL, 0}};
 static const struct word_value load_words[] = {
@@ -110,6 +112,7 @@ WORD_KIND(balance, "random_two | round_robin | least_conn | ip_hash", enum conf_
           balance_words);
 WORD_KIND(policy, "intermediate | modern", enum conf_policy, policy_words);
 WORD_KIND(verify, "required | optional", enum conf_verify, verify_words);
+WORD_KIND(cverify, "all | heads", enum conf_cache_verify, cverify_words);
 WORD_KIND(hredir, "auto | off | 301 | 302 | 307 | 308", enum conf_hredir, hredir_words);
 WORD_KIND(ccert, "any | required", enum conf_ccert, ccert_words);
 WORD_KIND(load, "lazy | eager", enum conf_load_when, load_words);

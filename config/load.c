@@ -47,6 +47,8 @@ static int load_all(struct conf_load *x)
     if (k == 0)
         k = map_init(&x->certificates, 8);
     if (k == 0)
+        k = map_init(&x->caches, 8);
+    if (k == 0)
         k = map_init(&x->listens, 8);
     if (k == 0)
         k = map_init(&x->hosts, 64);
@@ -98,6 +100,7 @@ int config_load(const struct conf_snapshot *s, struct conf_diags *d, struct conf
     map_fini(&x->logs);
     map_fini(&x->upstreams);
     map_fini(&x->certificates);
+    map_fini(&x->caches);
     map_fini(&x->listens);
     map_fini(&x->hosts);
     buf_fini(&x->scratch);

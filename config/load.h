@@ -43,6 +43,7 @@ struct conf_builtin {
     struct conf_upstream *scope_up;
     struct conf_listen_keys listen;
     struct conf_certificate_keys certificate;
+    struct conf_cache_keys cache;
     struct conf_host_keys host;
     struct conf_route_keys route;
     struct conf_upstream_keys upstream;
@@ -78,7 +79,7 @@ struct conf_load {
     struct conf_entry *quick_proxy, *quick_listen;
     struct conf_section *defaults, *global;
     /* Objects by name */
-    struct map logs, upstreams, certificates, listens, hosts;
+    struct map logs, upstreams, certificates, caches, listens, hosts;
     bool bad_upstream; /* a reference was refused: what lacks one is not told in addition */
     bool muted;        /* values that were reported already are parsed once more */
     struct conf_builtin *builtin;
@@ -111,6 +112,11 @@ int conf_check(struct conf_load *x);
 
 /* Those of TLS and HTTP/2 (check_tls.c). */
 void conf_check_tls(struct conf_load *x);
+/* Those of caches (check_cache.c). 0 or -ERR_NOMEM. */
+int conf_check_cache(struct conf_load *x);
+/* Whether a value is another one than the built-in. Not whether it was given: a dump gives all. */
+bool conf_check_differs(struct conf_load *x, enum conf_sect sect, const char *key,
+                        const void *group);
 /* Position of a key as the section gives it, or of the section. */
 struct conf_pos conf_check_pos(const struct conf_origin *o, const char *key,
                                struct conf_pos section);

@@ -4,6 +4,7 @@
 #include "config/config.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <sys/resource.h>
 
 /* Bytes beyond the kernel's; measured figures stand in the tests of worker/client and
@@ -19,6 +20,7 @@
 #define RECORD_BYTES 34816u       /* a TLS record each way, while something is under way */
 #define H2_BYTES     26624u       /* an HTTP/2 session: nghttp2's state and its HPACK tables */
 #define CERT_BYTES   7168u        /* a certificate with its chain, and its key */
+#define CACHE_EXTRA  25u          /* a cache's metadata: 1/25 of its size */
 #define WORKER_BYTES (6ull << 20) /* process, tables, caches of free blocks */
 
 static void row(struct buf *out, const char *what, uint64_t n, uint64_t each, uint64_t sum)
@@ -157,6 +159,13 @@ uint64_t config_memory_bound(const struct config *c, struct buf *out)
             continue;
         row(out, rows[i].what, rows[i].n, rows[i].each, sum);
         total = add(total, sum);
+    }
+    for (size_t i = 0; i < c->ncache; i++) {
+        char what[80];
+        uint64_t size = c->cache[i]->k.size;
+        (void)snprintf(what, sizeof what, "cache " SLICE_FMT, SLICE_ARG(c->cache[i]->name));
+        row(out, what, 1, add(size, size / CACHE_EXTRA), add(size, size / CACHE_EXTRA));
+        total = add(total, add(size, size / CACHE_EXTRA));
     }
     row(out, "at most", 1, total, total);
     return total;

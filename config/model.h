@@ -12,6 +12,7 @@
 #define CONF_IN_CONN(member)
 #define CONF_IN_SCOPE(member)
 #define CONF_IN_CERTIFICATE(member)
+#define CONF_IN_CACHE(member)
 #define CONF_IN_HOST(member)
 #define CONF_IN_ROUTE(member)
 #define CONF_IN_SCOPE_UP(member)
@@ -58,6 +59,14 @@ struct conf_certificate_keys {
 #undef CONF_IN_CERTIFICATE
 #define CONF_IN_CERTIFICATE(member)
 };
+/* [cache NAME] */
+struct conf_cache_keys {
+#undef CONF_IN_CACHE
+#define CONF_IN_CACHE(member) member
+#include "config/keys.def"
+#undef CONF_IN_CACHE
+#define CONF_IN_CACHE(member)
+};
 /* [host NAME] */
 struct conf_host_keys {
 #undef CONF_IN_HOST
@@ -97,6 +106,7 @@ struct conf_log_keys {
 #undef CONF_IN_CONN
 #undef CONF_IN_SCOPE
 #undef CONF_IN_CERTIFICATE
+#undef CONF_IN_CACHE
 #undef CONF_IN_HOST
 #undef CONF_IN_ROUTE
 #undef CONF_IN_SCOPE_UP

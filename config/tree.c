@@ -128,11 +128,11 @@ static bool title_parse(struct conf_load *x, struct slice title, struct conf_pos
                             "unknown section [" SLICE_FMT "]; did you mean [" SLICE_FMT "]?",
                             SLICE_ARG(kind), SLICE_ARG(near.best));
         else
-            conf_load_error(
-                x, pos,
-                "unknown section [" SLICE_FMT
-                "]; there are global, defaults, listen, certificate, host, route, upstream and log",
-                SLICE_ARG(kind));
+            conf_load_error(x, pos,
+                            "unknown section [" SLICE_FMT
+                            "]; there are global, defaults, listen, certificate, "
+                            "cache, host, route, upstream and log",
+                            SLICE_ARG(kind));
         return false;
     }
     const struct conf_sect_info *info = conf_sect_info(s->kind);

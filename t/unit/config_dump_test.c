@@ -25,6 +25,7 @@ static const char every[] =
     "tunnel_timeout = 2h\nupgrade = websocket foo\nretry = 1 on 502 504\n"
     "host_header = app.example\nforwarded = on\nvia = off\nrequest_id = keep\n"
     "server_header = hide\naccess_log = b\nupstream = v\n"
+    "cache = c\nttl = 0\ncache_bypass = cookie.sid header.X-No query.a[b]\n"
     "[listen l]\naddress = :80 unix:/run/l\nproxy_protocol = from 10.0.0.0/24 unix\nbacklog = 5\n"
     "mode = 0600\nmax_head = 7k\ntls = on\nprotocols = h2\npolicy = modern\ncertificate = d\n"
     "client_ca = '/ca b'\nclient_verify = optional\nsession_tickets = off\nsession_cache = off\n"
@@ -32,6 +33,15 @@ static const char every[] =
     "[listen m]\naddress = [::1]:80\nproxy_protocol = on\ntls = on\ncertificate = c d\n"
     "[certificate c]\npair = /c.pem '/c key'\npair = /both.pem\ndefault = on\nocsp = /o\n"
     "[certificate d]\ndirectory = '/d d'\nload = eager\nmax_loaded = 5\n"
+    "[cache c]\nsize = 1g\nfile = '/dev/shm/a b'\nmax_object = 5m\nhuge_pages = off\n"
+    "key = %{host} %{path}\nsort_query = on\nignore_query = utm_* 'a[b]'\n"
+    "ignore_cookies = _ga*\ndefault_ttl = 200 203=1m 404=0\nheuristic = 5%\n"
+    "heuristic_max = 2h\nstale_while_revalidate = 1m\nstale_if_error = 1d\npass_ttl = 1m\n"
+    "min_uses = 2\nmax_variants = 9\nclient_control = off\ntargeted = off\n"
+    "strip_set_cookie = on\ncollapse = off\ncollapse_timeout = 5s\ncache_status = off\nverify = "
+    "heads\nmethods = GET QUERY\nencodings = off\n"
+    "purge_from = 10.0.0.0/8\npurge_token = 'a b'\ntags = xkey\nmax_share = 50%\n"
+    "[cache d]\ntags = off\n"
     "[upstream v]\nserver = v.example:1 weight=256 max_conns=0 resolve=90s\nserver = [::1]:2 "
     "backup\n"
     "server = unix:/run/v down\nserver = https://[::1] tls_name=a.example tls_ca='/y z'\n"
@@ -48,6 +58,7 @@ static const char every[] =
     "[route h/r]\npath = /a /b/* \"~^/c d$\"\nmethod = GET PURGE\npriority = -7\n"
     "return = 200 \"a ; 'b' \\\"c\\\" ${RPD_TEST}\"\n"
     "[route h/s]\nmetrics = on\naccess_log = off\nretry = off\nupstream = off\n"
+    "cache = off\nttl = off\ncache_bypass = off\n[route h/u]\npath = /u\ncache = d\n"
     "[route */t]\npath = /t\nreturn = 301 https://%{host}/\nread_timeout = 1s\n"
     "[host i]\nnames = i\nlisten = l\naccess_log = off\n";
 
@@ -185,6 +196,12 @@ static void test_diff(void)
     differs(REST TLS("") "pair = /a\n[host i]\nnames = i\nupstream = u\nhsts = 1d\n",
             REST TLS("") "pair = /a\n[host i]\nnames = i\nupstream = u\n",
             "host i: hsts 1d -> unset\n", "hsts");
+    differs(REST "cache = a\nttl = 1m\n[cache a]\npurge_token = x\ndefault_ttl = 404=1m 410=1m\n",
+            REST "cache = b\nttl = 0\n[cache a]\npurge_token = y\nsize = 1g\n"
+                 "default_ttl = 410=1m\n[cache b]\n[route h/r]\npath = /\ncache = a\n",
+            "cache a: size 256m -> 1g\ncache a: -default_ttl 404=1m\ncache a: another "
+            "purge_token\n+cache b\nhost h: cache a -> b\nhost h: ttl 1m -> 0\n+route h/r\n",
+            "caches");
 }
 
 static void test_memory(void)
@@ -224,6 +241,17 @@ static void test_memory(void)
     tap_ok(strstr(b.p, "TLS connections to servers                   1064 x"), "servers");
     tap_ok(strstr(b.p, "HTTP/2 connections to servers                1064 x"), "of HTTP/2");
     tap_ok(strstr(b.p, "certificates                                  100 x"), "certificates");
+    tap_ok(!strstr(b.p, "cache"), "no cache");
+    fixture_end(&f);
+    fixture_text(&f, SLICE("[global]\nmax_connections = 1000\nworkers = 2\n" LISTEN
+                           "protocols = http/1.1\n" UPSTREAM HOST
+                           "cache = main\n[cache main]\nsize = 100m\n"));
+    buf_clear(&b);
+    uint64_t cached = f.c ? config_memory_bound(f.c, &b) : 0;
+    buf_chr(&b, 0);
+    tap_ok(cached >= plain + (104ull << 20) && cached < plain + (105ull << 20),
+           "a cache and its metadata: %llu", (unsigned long long)(cached - plain));
+    tap_ok(strstr(b.p, "cache main "), "in the table");
     fixture_end(&f);
     fixture_text(&f, SLICE("[global]\nmax_connections = 100000000\nworkers = 2\n[defaults]\n"
                            "max_head = 256k\n" LISTEN HOST

@@ -13,9 +13,9 @@ static void test_sections(void)
     says(REST "[hots x]\nnames = y\n",
          "t.conf:8:1: error: unknown section [hots]; did you mean [host]?\n    [hots x]\n    ^\n",
          "unknown section");
-    says(REST "[cache main]\nsize = 1g\n",
-         "t.conf:8:1: error: unknown section [cache]; there are global, defaults, listen, "
-         "certificate, host, route, upstream and log\n    [cache main]\n    ^\n",
+    says(REST "[limit main]\nrate = 1\n",
+         "t.conf:8:1: error: unknown section [limit]; there are global, defaults, listen, "
+         "certificate, cache, host, route, upstream and log\n    [limit main]\n    ^\n",
          "section of a later version");
     says(REST "[global x]\n", "t.conf:8:1: error: [global] has no name\n    [global x]\n    ^\n",
          "name of [global]");
@@ -734,6 +734,57 @@ static void test_tls_server_checks(void)
     fixture_end(&f);
 }
 
+/* Lines 1 to 7 are REST. */
+static void test_cache_checks(void)
+{
+    says(REST "cache = main\nttl = 30d\ncache_bypass = cookie.sid\n[cache main]\n", "", "a cache");
+    says(REST "cache = mian\n[cache main]\n",
+         "t.conf:8:9: error: there is no [cache mian]; did you mean \"main\"?\n"
+         "    cache = mian\n            ^\n"
+         "t.conf:9:1: warning: no host or route uses [cache main]\n    [cache main]\n    ^\n",
+         "an unknown cache");
+    says("[defaults]\ncache = main\n" REST "[cache main]\n", "", "used by [defaults]");
+    says(REST "[route h/r]\npath = /r\ncache = main\n[cache main]\nsize = 1m\n", "",
+         "the default of max_object gives way to a small size");
+    says(REST "cache = main\n[cache main]\nsize = 10m\nmax_object = 6m\n",
+         "t.conf:11:1: error: max_object of [cache main] is more than half of its size\n"
+         "    max_object = 6m\n    ^\n",
+         "size and max_object");
+    says(REST "cache = a\n[route h/r]\npath = /\ncache = b\n"
+              "[cache a]\nfile = /x/y\n[cache b]\nfile = /x/y\n",
+         "t.conf:15:1: error: file /x/y is that of [cache a] (t.conf:12) already\n"
+         "    file = /x/y\n    ^\n",
+         "one file for two caches");
+    says(REST "[route */r]\npath = /\nreturn = 200 x\ncache = main\n[host i]\nnames = i\n"
+              "upstream = u\ncache = main\n[cache main]\n",
+         "t.conf:11:1: warning: cache: [route */r] has no upstream; what rpd says itself is not "
+         "stored\n    cache = main\n    ^\n",
+         "cache of a route that answers itself");
+    says(REST "ttl = 1d\n[route h/r]\npath = /r\ncache_bypass = query.x\n",
+         "t.conf:8:1: warning: ttl has no effect without \"cache = NAME\"\n    ttl = 1d\n    ^\n"
+         "t.conf:11:1: warning: cache_bypass has no effect without \"cache = NAME\"\n"
+         "    cache_bypass = query.x\n    ^\n",
+         "keys without a cache");
+    says("[defaults]\nttl = 0\n" REST "[route */r]\npath = /r\nttl = 1s\n[route h/s]\n"
+         "path = /s\ncache = main\n[cache main]\n",
+         "", "a cache somewhere is enough for [defaults] and routes of all hosts");
+    says(REST "cache = main\n[cache main]\ncollapse = off\ncollapse_timeout = 1s\n",
+         "t.conf:11:1: warning: collapse_timeout has no effect with \"collapse = off\"\n"
+         "    collapse_timeout = 1s\n    ^\n",
+         "collapse_timeout without collapse");
+    struct buf b;
+    struct fixture f;
+    buf_init(&b, 0);
+    buf_str(&b, REST);
+    for (int i = 0; i < 65; i++)
+        buf_printf(&b, "[route h/r%d]\npath = /%d\ncache = c%d\n[cache c%d]\n", i, i, i, i);
+    fixture_text(&f, buf_slice(&b));
+    buf_chr(&f.out, 0);
+    tap_ok(!f.c && strstr(f.out.p, "error: 65 caches; 64 is the limit"), "too many caches");
+    fixture_end(&f);
+    buf_fini(&b);
+}
+
 static void test_many_diagnostics(void)
 {
     struct fixture f;
@@ -778,6 +829,7 @@ int main(void)
     test_tls_checks();
     test_tls_host_checks();
     test_tls_server_checks();
+    test_cache_checks();
     test_many_diagnostics();
     test_example();
     return tap_done();

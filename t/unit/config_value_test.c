@@ -357,6 +357,95 @@ static void test_tls(void)
     fixture_end(&f);
 }
 
+static void test_cache(void)
+{
+    struct fixture f;
+    fixture_text(&f, SLICE(REST "cache = a\nttl = 30d\ncache_bypass = cookie.s\n"
+                                "cache_bypass = query.q\n[route h/r]\npath = /r\nttl = 0\n"
+                                "cache = off\n[route h/s]\npath = /s\nttl = off\n"
+                                "cache_bypass += header.X\n"
+                                "[cache b]\n[cache a]\ndefault_ttl = 200 203=1m 404=10s\n"
+                                "default_ttl = 500=0\ntags = off\nfile = x\n"
+                                "[route h/t]\npath = /t\ncache = b\n"));
+    if (!tap_ok(f.c != NULL, "a cache loads")) {
+        tap_is_str(buf_slice(&f.out), "", "diagnostics");
+        fixture_end(&f);
+        return;
+    }
+    const struct config *c = f.c;
+    const struct conf_scope_keys *h = &c->host[0]->scope;
+    const struct conf_scope_keys *r = &c->host[0]->route[0]->scope;
+    const struct conf_scope_keys *s = &c->host[0]->route[1]->scope;
+    tap_ok(c->ncache == 2 && h->cache == c->cache[1] && !r->cache && s->cache == h->cache,
+           "CACHEREF");
+    tap_is_int(h->cache->id, 1, "id");
+    tap_ok(h->ttl.set && h->ttl.ms == 30 * UINT64_C(86400000), "a ttl");
+    tap_ok(r->ttl.set && r->ttl.ms == 0, "zero");
+    tap_ok(!s->ttl.set, "off");
+    tap_ok(h->cache_bypass.n == 2 && s->cache_bypass.n == 3, "cache_bypass");
+    tap_is_str(s->cache_bypass.v[2], "header.X", "in order");
+    const struct conf_cache_keys *k = &c->cache[1]->k, *d = &c->cache[0]->k;
+    static const struct conf_ttl want[] = {{200, 60}, {203, 60}, {404, 10}, {500, 0}};
+    tap_is_int((long long)k->default_ttl.n, 4, "TTLS");
+    for (size_t i = 0; i < k->default_ttl.n && i < 4; i++)
+        tap_ok(k->default_ttl.v[i].status == want[i].status &&
+                   k->default_ttl.v[i].seconds == want[i].seconds,
+               "lifetime of status %u", want[i].status);
+    tap_is_int((long long)k->tags.n, 0, "no tags");
+    tap_is_str(k->file, "x", "file");
+    tap_ok(d->size == 256 << 20 && d->max_object == 32 << 20 && d->huge_pages && d->collapse &&
+               d->heuristic == 10000 && d->min_uses == 1 && d->max_share == 100000 &&
+               d->client_control && !d->purge_token.n && !d->file.n && !d->default_ttl.n,
+           "defaults");
+    tap_is_str(d->key, "%{scheme} %{host} %{path} %{query}", "key");
+    tap_ok(d->tags.n == 2 && slice_eq(d->tags.v[1], SLICE("Cache-Tag")), "tags");
+    fixture_end(&f);
+}
+
+#define BAD_CACHE(line, want) says(REST "cache = c\n[cache c]\n" line "\n", want, line)
+
+static void test_bad_cache(void)
+{
+    BAD_CACHE("default_ttl = 404",
+              "t.conf:10:15: error: \"default_ttl\": \"404\" lacks a duration: STATUS ...=DURATION "
+              "(200 404=1m)\n    default_ttl = 404\n                  ^\n");
+    BAD_CACHE("default_ttl = 404=1m 410",
+              "t.conf:10:22: error: \"default_ttl\": \"410\" lacks a duration: STATUS ...=DURATION "
+              "(200 404=1m)\n    default_ttl = 404=1m 410\n                         ^\n");
+    BAD_CACHE("default_ttl = 4xx=1m",
+              "t.conf:10:15: error: \"default_ttl\": \"4xx=1m\" is not STATUS ...=DURATION "
+              "(200 203 404=1m)\n    default_ttl = 4xx=1m\n                  ^\n");
+    BAD_CACHE("default_ttl = 304=1m",
+              "t.conf:10:15: error: \"default_ttl\": \"304=1m\" is about a stored answer, and not "
+              "stored itself\n    default_ttl = 304=1m\n                  ^\n");
+    BAD_CACHE("default_ttl = 200=1m 200=2m",
+              "t.conf:10:22: error: \"default_ttl\": \"200=2m\" has a duration already\n"
+              "    default_ttl = 200=1m 200=2m\n                         ^\n");
+    BAD_CACHE("default_ttl = 200=1",
+              "t.conf:10:15: error: \"default_ttl\": \"200=1\" lacks a duration in whole seconds "
+              "behind \"=\" (404=1m)\n    default_ttl = 200=1\n                  ^\n");
+    BAD_CACHE("methods = GET POST",
+              "t.conf:10:15: error: \"methods\": \"POST\" is not GET, HEAD or QUERY\n"
+              "    methods = GET POST\n                  ^\n");
+    BAD_CACHE("encodings = deflate",
+              "t.conf:10:13: error: \"encodings\": \"deflate\" is not br, gzip or zstd\n"
+              "    encodings = deflate\n                ^\n");
+    BAD_CACHE("size = 1k", "t.conf:10:8: error: \"size\" must be between 1m and 1024g\n"
+                           "    size = 1k\n           ^\n");
+    BAD_CACHE("[route h/r]\ncache_bypass = body.x",
+              "t.conf:11:16: error: \"cache_bypass\": \"body.x\" is not cookie.NAME, header.NAME "
+              "or query.NAME\n    cache_bypass = body.x\n                   ^\n");
+    BAD_CACHE("[route h/r]\ncache_bypass = cookie.",
+              "t.conf:11:16: error: \"cache_bypass\": \"cookie.\" lacks a name behind the dot\n"
+              "    cache_bypass = cookie.\n                   ^\n");
+    BAD_CACHE("[route h/r]\nttl = 1",
+              "t.conf:11:7: error: \"ttl\": \"1\" is not a duration (250ms, 30s, 5m, 1h, 7d), or "
+              "off\n    ttl = 1\n          ^\n");
+    BAD_CACHE("[route h/r]\nttl = 9999d",
+              "t.conf:11:7: error: \"ttl\": \"9999d\" is too long; ten years are the limit\n"
+              "    ttl = 9999d\n          ^\n");
+}
+
 #define BAD_TLS(line, want) says(REST "[listen t]\naddress = :443\n" line "\n", want, line)
 
 static void test_bad_tls(void)
@@ -505,6 +594,8 @@ int main(void)
     test_lists();
     test_tls();
     test_bad_tls();
+    test_cache();
+    test_bad_cache();
     test_bad_servers();
     test_bad_lists();
     return tap_done();
