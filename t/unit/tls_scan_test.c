@@ -209,7 +209,7 @@ static void test_files(void)
 
 static void test_base64(void)
 {
-    uint8_t raw[200], got[200], text[300];
+    uint8_t raw[200] = {0}, got[200], text[300];
     unsigned bad = 0, small = 0;
     for (size_t n = 0; n < sizeof raw; n++) {
         for (size_t i = 0; i < n; i++)

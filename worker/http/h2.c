@@ -189,6 +189,17 @@ static int h2_verdict(const struct h2 *h)
 
 /* ---- what comes in ---- */
 
+/* DATA and HEADERS for a stream that is closed: nghttp2 passes over them in silence (RFC 9113 5.1
+ * wants that for a while), so they would cost the client nothing. */
+static void h2_late(struct h2 *h, const nghttp2_frame_hd *hd)
+{
+    if ((hd->type != NGHTTP2_DATA && hd->type != NGHTTP2_HEADERS) || hd->stream_id % 2 == 0 ||
+        hd->stream_id > nghttp2_session_get_last_proc_stream_id(h->session) ||
+        nghttp2_session_get_stream_user_data(h->session, hd->stream_id) != NULL)
+        return;
+    (void)h2_misbehaved(h, hd->type == NGHTTP2_DATA ? H2_ABUSE_LATE_DATA : H2_ABUSE_LATE_HEAD);
+}
+
 /* Every frame, also those that are ignored later. */
 static int h2_on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, void *user)
 {
@@ -203,6 +214,7 @@ static int h2_on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *h
         const struct h2_stream *s = nghttp2_session_get_stream_user_data(session, hd->stream_id);
         unanswered = s != NULL && !s->head;
     }
+    h2_late(h, hd);
     (void)h2_points(h, h2_abuse_frame(&h->abuse, hd->type, hd->flags, hd->length, unanswered));
     return h2_verdict(h);
 }

@@ -22,6 +22,8 @@ enum {
     ABUSE_COST_EMPTY_CONTINUATION = 500,
     ABUSE_COST_MALFORMED = 200,
     ABUSE_COST_REFUSED = 100,
+    ABUSE_COST_LATE_DATA = 5, /* a window of 1 MiB in pieces of 512 bytes costs 100 points */
+    ABUSE_COST_LATE_HEAD = 100,
     ABUSE_COST_BROKEN = 500
 };
 /* RFC 9113 6, RFC 9218 7.1 */
@@ -106,6 +108,8 @@ uint32_t h2_abuse_add(struct h2_abuse *a, enum h2_abuse_kind kind)
     static const uint32_t cost[] = {[H2_ABUSE_EMPTY] = ABUSE_COST_EMPTY,
                                     [H2_ABUSE_MALFORMED] = ABUSE_COST_MALFORMED,
                                     [H2_ABUSE_REFUSED] = ABUSE_COST_REFUSED,
+                                    [H2_ABUSE_LATE_DATA] = ABUSE_COST_LATE_DATA,
+                                    [H2_ABUSE_LATE_HEAD] = ABUSE_COST_LATE_HEAD,
                                     [H2_ABUSE_BROKEN] = ABUSE_COST_BROKEN};
     return abuse_charge(a, cost[kind]);
 }

@@ -17,6 +17,8 @@ enum h2_abuse_kind {
     H2_ABUSE_EMPTY,     /* DATA of nothing but padding */
     H2_ABUSE_MALFORMED, /* a head that is not sound */
     H2_ABUSE_REFUSED,   /* more streams than allowed */
+    H2_ABUSE_LATE_DATA, /* for a stream that is closed: some may be on its way after our reset */
+    H2_ABUSE_LATE_HEAD, /* likewise; more than trailers nobody has to send */
     H2_ABUSE_BROKEN     /* a stream error, made to have us reset the stream (CVE-2025-8671) */
 };
 void h2_abuse_init(struct h2_abuse *a);
