@@ -9,6 +9,7 @@ libshm_a_SOURCES = \
 	shm/cache_fsck.c \
 	shm/cache_index.c \
 	shm/cache_key.c \
+	shm/cache_meta.c shm/cache_meta.h \
 	shm/cache_purge.c \
 	shm/cache_reap.c \
 	shm/cache_record.c \

@@ -5,6 +5,7 @@
 
 #include "config/certdir.h"
 #include "config/config.h"
+#include "shm/cache.h"
 #include "shm/segment.h"
 
 enum worker_role { WORKER_SERVE, WORKER_HELPER };
@@ -28,6 +29,7 @@ struct worker_boot {
     const uint32_t *resolve_id; /* the same order; UINT32_MAX for literals */
     const uint32_t *series_id;  /* by conf_route.id */
     const uint32_t *cert_id;    /* shm row of each certificate section, by conf_certificate.id */
+    struct cache *const *cache; /* by conf_cache.id; never NULL entries */
     bool respawned;             /* takes the place of a dead one: must start if it can at all */
     struct worker_socket *sock;
     size_t nsock;

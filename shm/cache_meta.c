@@ -1,0 +1,225 @@
+/* Meta of stored answers and names for purges; see cache_meta.h. */
+#include "shm/cache_meta.h"
+
+#include "base/err.h"
+#include "base/hash.h"
+
+#include <string.h>
+
+_Static_assert(CACHE_META_DEPTH + 2 <= CACHE_NAMES, "all names of a URL");
+
+/* ---- meta ---- */
+
+void cache_meta_init(struct cache_meta *m, unsigned status, unsigned major, size_t url,
+                     size_t fields, size_t server, size_t hsts, size_t secret)
+{
+    *m = (struct cache_meta){.version = CACHE_META_VERSION,
+                             .status = (uint16_t)status,
+                             .major = (uint8_t)major,
+                             .url = (uint32_t)url,
+                             .fields = (uint32_t)fields,
+                             .server = (uint32_t)server,
+                             .hsts = (uint32_t)hsts,
+                             .secret = (uint32_t)secret};
+}
+
+bool cache_meta_fits(const struct cache_meta *m, size_t n)
+{
+    return m->version == CACHE_META_VERSION &&
+           sizeof *m + (uint64_t)m->url + m->fields + m->server + m->hsts + m->secret == n;
+}
+
+size_t cache_meta_url(char *out, size_t cap, struct slice scheme, struct slice host,
+                      struct slice path, struct slice query)
+{
+    const struct slice part[] = {scheme,
+                                 SLICE("://"),
+                                 host,
+                                 path,
+                                 query.p ? SLICE("?") : SLICE(""),
+                                 query.p ? query : SLICE("")};
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof part / sizeof part[0]; i++) {
+        if (part[i].n > cap - n)
+            return 0;
+        if (part[i].n)
+            memcpy(out + n, part[i].p, part[i].n);
+        n += part[i].n;
+    }
+    return n;
+}
+
+/* ---- names ---- */
+
+struct text {
+    char p[CACHE_META_URL];
+    size_t n;
+    bool full;
+};
+
+static void put(struct text *t, char c)
+{
+    if (t->n == sizeof t->p)
+        t->full = true;
+    else
+        t->p[t->n++] = c;
+}
+
+static char lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+}
+
+/* Without its port, and the final dot of its root. */
+static struct slice bare_host(struct slice host)
+{
+    size_t n = host.n;
+    while (n > 0 && host.p[n - 1] >= '0' && host.p[n - 1] <= '9')
+        n--;
+    if (n > 0 && host.p[n - 1] == ':' &&
+        (n == 1 || !memchr(host.p, ':', n - 1) || host.p[n - 2] == ']'))
+        host.n = n - 1;
+    if (host.n > 1 && host.p[host.n - 1] == '.')
+        host.n--;
+    return host;
+}
+
+static void put_host(struct text *t, struct slice host)
+{
+    host = bare_host(host);
+    for (size_t i = 0; i < host.n; i++)
+        put(t, lower(host.p[i]));
+}
+
+static int hex(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c = (char)(c | 0x20);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+static bool unreserved(int c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '.' || c == '_' || c == '~';
+}
+
+/* One character or %XX of s at *i, in its one form. */
+static void put_char(struct text *t, struct slice s, size_t *i)
+{
+    static const char digit[] = "0123456789ABCDEF";
+    int high = s.p[*i] == '%' && s.n - *i > 2 ? hex(s.p[*i + 1]) : -1;
+    int low = high >= 0 ? hex(s.p[*i + 2]) : -1;
+    if (low < 0) {
+        put(t, s.p[(*i)++]);
+        return;
+    }
+    *i += 3;
+    if (unreserved(high << 4 | low)) {
+        put(t, (char)(high << 4 | low));
+        return;
+    }
+    put(t, '%');
+    put(t, digit[high]);
+    put(t, digit[low]);
+}
+
+static uint64_t name_of(const struct cache *c, enum cache_kind kind, const struct text *t)
+{
+    return cache_name(c, (uint32_t)kind, slice_of(t->p, t->n));
+}
+
+static void put_query(struct text *t, struct slice query)
+{
+    if (query.p)
+        put(t, '?');
+    for (size_t i = 0; i < query.n;)
+        put_char(t, query, &i);
+}
+
+unsigned cache_meta_names(const struct cache *c, struct slice host, struct slice path,
+                          struct slice query, uint64_t *ret)
+{
+    struct text t;
+    unsigned n = 0, depth = 0;
+    t.n = 0;
+    t.full = false;
+    put_host(&t, host);
+    ret[n++] = name_of(c, CACHE_KIND_HOST, &t);
+    for (size_t i = 0; i < path.n && !t.full;) {
+        bool slash = path.p[i] == '/';
+        put_char(&t, path, &i);
+        if (slash && !t.full && depth < CACHE_META_DEPTH) {
+            depth++;
+            ret[n++] = name_of(c, CACHE_KIND_PREFIX, &t);
+        }
+    }
+    put_query(&t, query);
+    if (!t.full)
+        ret[n++] = name_of(c, CACHE_KIND_URL, &t);
+    return n;
+}
+
+uint32_t cache_meta_site(struct slice host)
+{
+    char name[256];
+    size_t n = 0;
+    host = bare_host(host);
+    for (; n < host.n && n < sizeof name; n++)
+        name[n] = lower(host.p[n]);
+    return (uint32_t)(hash_fixed(name, n) % CACHE_SITES);
+}
+
+int cache_meta_parse(struct slice s, struct cache_meta_target *ret)
+{
+    *ret = (struct cache_meta_target){.scheme = SLICE(""), .path = SLICE("/"), .query = SLICE_NONE};
+    for (size_t i = 0; i < s.n; i++) {
+        if ((unsigned char)s.p[i] <= ' ' || s.p[i] == 0x7f)
+            return -ERR_INVAL;
+    }
+    ptrdiff_t at = slice_chr(s, '#');
+    if (at >= 0)
+        s.n = (size_t)at;
+    if (slice_starts(s, SLICE("https://")) || slice_starts(s, SLICE("http://"))) {
+        ret->scheme = slice_of(s.p, s.p[4] == 's' ? 5 : 4);
+        s = slice_of(s.p + ret->scheme.n + 3, s.n - ret->scheme.n - 3);
+    }
+    at = slice_chr(s, '?');
+    if (at >= 0) {
+        ret->query = slice_of(s.p + at + 1, s.n - (size_t)at - 1);
+        s.n = (size_t)at;
+    }
+    at = slice_chr(s, '/');
+    if (at >= 0) {
+        ret->path = slice_of(s.p + at, s.n - (size_t)at);
+        s.n = (size_t)at;
+    }
+    ret->host = s;
+    return bare_host(s).n > 0 && slice_chr(s, ':') != 0 && slice_chr(s, '@') < 0 ? 0 : -ERR_INVAL;
+}
+
+int cache_meta_name(const struct cache *c, enum cache_kind kind, const struct cache_meta_target *t,
+                    uint64_t *ret)
+{
+    struct text text;
+    unsigned depth = 0;
+    text.n = 0;
+    text.full = false;
+    put_host(&text, t->host);
+    for (size_t i = 0; kind != CACHE_KIND_HOST && i < t->path.n && !text.full;) {
+        depth += t->path.p[i] == '/';
+        put_char(&text, t->path, &i);
+    }
+    if (kind == CACHE_KIND_PREFIX) {
+        if (t->query.p || !slice_ends(t->path, SLICE("/")))
+            return -ERR_INVAL;
+        text.full |= depth > CACHE_META_DEPTH;
+    }
+    if (kind == CACHE_KIND_URL)
+        put_query(&text, t->query);
+    if (text.full)
+        return -ERR_RANGE;
+    *ret = name_of(c, kind, &text);
+    return 0;
+}
