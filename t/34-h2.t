@@ -10,7 +10,7 @@ use POSIX ();
 use RPD::Test;
 use RPD::Cert;
 use RPD::TLS;
-use RPD::H2;
+use RPD::H2 qw(frame_bytes settings_bytes);
 use RPD::Real;
 
 my $ca = ca('Test CA');
@@ -571,6 +571,15 @@ subtest 'timeouts' => sub {
     $h->response($id, head => 1);
     $r = $h->response($id, timeout => 10);
     ok(defined $r->{reset} || $h->{eof}, 'write_timeout: a window that stays shut');
+    $h->close;
+    # What is sent as soon as it is known does not stay for ever when the window shuts behind the request.
+    $s2->write_config(simple_config(listen => "127.0.0.1:$p2", server => $big->address, defaults => "write_timeout = 500ms", host => 'return = 200 "fixed"'));
+    is(($s2->reload)[0], 0, 'reload');
+    $h = RPD::H2->connect($p2, manual => 1);
+    $h->send($h->headers_bytes(1, [':method', 'GET', ':scheme', 'http', ':authority', 'a', ':path', '/'], end => 1) . frame_bytes('SETTINGS', 0, 0, settings_bytes([4, 0])));
+    $h->{next} = 3;
+    $r = $h->response(1, timeout => 10);
+    ok(defined $r->{reset} || $h->{eof}, 'write_timeout: an answer that was never blocked before');
     $h->close;
     $s2->stop;
 };

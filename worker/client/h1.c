@@ -302,7 +302,8 @@ static void client_read_head(struct client *c)
 {
     struct loop *l = c->all->loop;
     int budget = CLIENT_BUDGET;
-    while ((c->state == CLIENT_IDLE || c->state == CLIENT_HEAD) && !c->stream) {
+    /* Not once the preface of HTTP/2 was among it: its session has been started and reads. */
+    while ((c->state == CLIENT_IDLE || c->state == CLIENT_HEAD) && !c->stream && !c->h2) {
         char *p = l->scratch;
         size_t n = c->in_n;
         if (n)

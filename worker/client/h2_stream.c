@@ -32,7 +32,7 @@ static void h2_rearm(struct client_h2_stream *cs)
 {
     struct timers *w = &cs->conn->c->all->loop->timers;
     const struct conf_scope_keys *k = h2_scope(cs);
-    if (cs->s && cs->blocked) {
+    if (!cs->s || cs->blocked) {
         cs->blocked_queue = h2_queued(cs->conn->h, cs->id);
         cs->blocked_sent = cs->conn->sent;
         timer_set_at(w, &cs->timer,
@@ -61,7 +61,7 @@ static void h2_on_timer(struct timer *t)
 {
     struct client_h2_stream *cs = CONTAINER(t, struct client_h2_stream, timer);
     const struct client_h2 *conn = cs->conn;
-    if (!cs->blocked) {
+    if (cs->s && !cs->blocked) {
         h2_fail(cs, ERR_CLIENT_BODY_TIME);
         return;
     }
@@ -69,8 +69,10 @@ static void h2_on_timer(struct timer *t)
     const bool others = conn->sent != cs->blocked_sent && h2_window(conn->h, cs->id) > 0;
     if (others || h2_queued(conn->h, cs->id) < cs->blocked_queue)
         h2_rearm(cs);
-    else
+    else if (cs->s)
         h2_fail(cs, ERR_CLIENT_WRITE_TIME);
+    else
+        h2_reset(conn->h, cs->id, H2_CANCEL);
 }
 
 /* ---- requests ---- */
@@ -387,6 +389,9 @@ static void h2_over(struct stream *s, bool cut)
         h2_shut(s);
     if (!cs->in_end)
         h2_reset(h, cs->id, H2_NO_ERROR); /* nobody wants the rest (RFC 9113 8.1) */
+    /* As good as sent is not sent: the windows may have become narrower since, or others have used
+     * the connection's. */
+    h2_rearm(cs);
 }
 
 static void h2_on_closed(void *user, void *stream, int err)
