@@ -573,10 +573,11 @@ subtest 'timeouts' => sub {
     ok(defined $r->{reset} || $h->{eof}, 'write_timeout: a window that stays shut');
     $h->close;
     # What is sent as soon as it is known does not stay for ever when the window shuts behind the request.
-    $s2->write_config(simple_config(listen => "127.0.0.1:$p2", server => $big->address, defaults => "write_timeout = 500ms", host => 'return = 200 "fixed"'));
+    $s2->write_config(simple_config(listen => "127.0.0.1:$p2", server => $big->address, defaults => "write_timeout = 500ms",
+        rest => "[route any/fixed]\npath = /fixed\nreturn = 200 \"fixed\""));
     is(($s2->reload)[0], 0, 'reload');
     $h = RPD::H2->connect($p2, manual => 1);
-    $h->send($h->headers_bytes(1, [':method', 'GET', ':scheme', 'http', ':authority', 'a', ':path', '/'], end => 1) . frame_bytes('SETTINGS', 0, 0, settings_bytes([4, 0])));
+    $h->send($h->headers_bytes(1, [':method', 'GET', ':scheme', 'http', ':authority', 'a', ':path', '/fixed'], end => 1) . frame_bytes('SETTINGS', 0, 0, settings_bytes([4, 0])));
     $h->{next} = 3;
     $r = $h->response(1, timeout => 10);
     ok(defined $r->{reset} || $h->{eof}, 'write_timeout: an answer that was never blocked before');
