@@ -5,6 +5,7 @@ use warnings;
 use RPD::Test;
 use RPD::Cert;
 use RPD::TLS;
+use RPD::H2;
 
 my $ca = ca('Test CA');
 my $ec = cert($ca, 'a.test', 'www.a.test');
@@ -380,6 +381,66 @@ subtest 'big bodies and pieces' => sub {
         is($c->read_response->{body}, 'oneone', 'pipelined');
         is($c->read_response->{body}, 'twotwo', 'in one record');
         end($c);
+    }
+    $s2->stop;
+};
+
+subtest 'byte by byte, both ways' => sub {
+    for my $version ('1.2', '1.3') {
+        my $relay = RPD::TLS::relay($p{tls});
+        my $c = RPD::TLS->connect($relay->address, sni => 'a.test', ca => $ca->{file}, version => $version);
+        is(ask($c)->{body}, "a.test /\n", "TLS $version, HTTP/1.1");
+        is(ask($c, 'a.test', '/2')->{body}, "a.test /2\n", 'again');
+        end($c);
+        $relay = RPD::TLS::relay($p{tls});
+        my $h = RPD::H2->connect($relay->address, tls => { sni => 'a.test', ca => $ca->{file}, version => $version }, authority => 'a.test');
+        is($h->get('/h2')->{body}, "a.test /h2\n", "TLS $version, HTTP/2");
+        $h->close;
+    }
+};
+
+subtest 'ends' => sub {
+    my $slow = origin();
+    my $port = free_port();
+    my $s2 = rpd(config => simple_config(listen => "127.0.0.1:$port", listen_keys => 'tls = on', server => $slow->address,
+        rest => "[certificate a]\npair = $ec->{both}\n"), global => "workers = 1\n");
+    my $c = RPD::TLS->connect($port, sni => 'a.test');
+    $c->send(request('POST', '/', ['Host', 'a.test', 'Connection', 'close'], 'all'));
+    my $oc = $slow->accept;
+    is($oc->read_request->{body}, 'all', 'the request');
+    # A client that goes in the middle of its body: nothing of it is taken for whole.
+    my $d = RPD::TLS->connect($port, sni => 'a.test');
+    $d->send(request('POST', '/', ['Host', 'a.test', 'Content-Length', 100]) . 'part');
+    my $od = $slow->accept;
+    $od->read_until(qr/part/);
+    CORE::close($d->{sock});
+    $d->{error} = 'gone';
+    is($od->read_eof, '', 'a truncated request is one');
+    $oc->send(response(200, ['Connection', 'close'], 'late'));
+    is($c->read_response->{body}, 'late', 'an answer');
+    ok($c->closed && $c->{close_notify}, 'its end is told by close_notify') or diag(explain([map { $c->{$_} } qw(eof buf close_notify truncated error)]));
+    $_->close for $oc, $od, $c;
+    $s2->stop;
+};
+
+subtest 'ktls = on' => sub {
+    my $big = origin()->serve_requests(sub { my ($r) = @_; response(200, [], $r->{body} . ('x' x 1_000_000)) });
+    my $port = free_port();
+    my $s2 = rpd(config => simple_config(listen => "127.0.0.1:$port", listen_keys => "tls = on\nktls = on", server => $big->address,
+        rest => "[certificate a]\npair = $ec->{both}\n"), global => "workers = 1\n");
+    for my $version ('1.2', '1.3') {
+        my $c = RPD::TLS->connect($port, sni => 'a.test', version => $version);
+        for my $n (0, 100_000) {
+            $c->send(request('POST', '/', ['Host', 'a.test'], 'y' x $n));
+            is(length $c->read_response->{body}, 1_000_000 + $n, "with or without the kernel: TLS $version");
+        }
+        $c->send(request('GET', '/', ['Host', 'a.test', 'Connection', 'close']));
+        $c->read_response;
+        ok($c->closed && !$c->{truncated}, 'close_notify');
+        end($c);
+        my $h = RPD::H2->connect($port, tls => { sni => 'a.test', version => $version }, authority => 'a.test');
+        is($h->get('/')->{nbody}, 1_000_000, 'HTTP/2');
+        $h->close;
     }
     $s2->stop;
 };

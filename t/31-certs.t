@@ -2,6 +2,7 @@
 # Certificates that take care of themselves: directories of thousands, files swapped under a running rpd, broken ones, and what is told of them.
 use strict;
 use warnings;
+use POSIX ();
 use RPD::Test;
 use RPD::Cert;
 use RPD::TLS;
@@ -195,6 +196,54 @@ subtest 'rpctl cert, status, metrics' => sub {
     is($code, 0, 'an expired certificate is no error') or diag("$said$err");
     like($said . $err . join("\n", $s->log_lines), qr/past.*expired|expired.*past/s, 'but a warning');
     is(shown($port, 'past.test'), $past->{serial}, 'and is served');
+    $s->stop;
+};
+
+subtest 'workers that may not read the files' => sub {
+    plan(skip_all => 'not root') if $> != 0;
+    my $dir = tempdir();
+    my $port = free_port();
+    my $a = cert($ca, 'a.test');
+    my $b = cert($ca, 'b.test');
+    cert_files($a, "$dir/a.pem");
+    mkdir "$dir/all";
+    cert_files($b, "$dir/all/b.test.pem");
+    chmod 0600, "$dir/a.pem", "$dir/all/b.test.pem";
+    chmod 0700, "$dir/all";
+    # Its own directory holds logs and sockets; that one is for everybody.
+    my $s = server($port, "[certificate a]\npair = $dir/a.pem\n[certificate all]\ndirectory = $dir/all\n", global => "user = nobody\n");
+    my ($worker) = $s->workers;
+    my ($uid) = slurp("/proc/$worker/status") =~ /^Uid:\s+(\d+)/m;
+    isnt($uid, 0, "workers are $uid");
+    is(shown($port, 'a.test'), $a->{serial}, 'a pair, read before rights were dropped') for 1 .. 4;
+    is(shown($port, 'b.test'), $b->{serial}, 'one of a directory, when it is needed') for 1 .. 4;
+    my $c = cert($ca, 'a.test');
+    my $d = cert($ca, 'b.test');
+    cert_files($c, "$dir/a.pem");
+    cert_files($d, "$dir/all/b.test.pem");
+    chmod 0600, "$dir/a.pem", "$dir/all/b.test.pem";
+    becomes($port, 'a.test', $c->{serial}, 'a changed pair');
+    becomes($port, 'b.test', $d->{serial}, 'a changed one of a directory');
+    my $e = cert($ca, 'e.test');
+    cert_files($e, "$dir/all/e.test.pem");
+    chmod 0600, "$dir/all/e.test.pem";
+    becomes($port, 'e.test', $e->{serial}, 'a new one');
+    kill 'KILL', $worker;
+    ok(wait_for(sub { my @now = eval { $s->workers }; @now == 2 && !grep { $_ == $worker } @now }, quiet => 1), 'a worker is replaced');
+    is(shown($port, 'a.test'), $c->{serial}, 'it has the pair') for 1 .. 6;
+    is(shown($port, 'b.test'), $d->{serial}, 'and the directory') for 1 .. 6;
+    # Where handshakes wait for a file, others go on: many names at once, each for the first time.
+    many_certs($ca, "$dir/all", 60, 'w%d.test');
+    is(($s->reload)[0], 0, 'sixty more');
+    my @pids = map {
+        my $k = $_;
+        my $pid = fork;
+        if (!$pid) { my $bad = grep { shown($port, "w$_.test") ne sprintf('%x', 1_000_000 + $_) =~ s/^(?=(..)*.$)/0/r } map { $_ * 5 + $k } 0 .. 11; POSIX::_exit($bad) }
+        $pid;
+    } 1 .. 5;
+    my $bad = 0;
+    for (@pids) { waitpid $_, 0; $bad += $? >> 8 }
+    is($bad, 0, 'all at once');
     $s->stop;
 };
 

@@ -214,6 +214,38 @@ sub DESTROY {
     Net::SSLeay::CTX_free($self->{ctx}) if $self->{own_ctx};
 }
 
+# Something between a client and a server that passes bytes on one by one, each in a segment of its own, both ways, for its first
+# so many bytes: relay(PORT, bytes => 4000) is an origin that does it; its address is where to connect.
+sub relay {
+    my ($to, %opt) = @_;
+    require RPD::Origin;
+    my $o = RPD::Origin->listen(address => '127.0.0.1:' . RPD::Util::free_port());
+    $o->serve(sub {
+        my ($client) = @_;
+        my $server = RPD::Conn->connect($to, keep => 0);
+        my %other = (0 + $client => $server, 0 + $server => $client);
+        my $slowly = $opt{bytes} // 4000;
+        for (;;) {
+            my $bits = '';
+            vec($bits, $_->fileno, 1) = 1 for $client, $server;
+            select $bits, undef, undef, 60;
+            for my $c ($client, $server) {
+                next if !vec($bits, $c->fileno, 1);
+                my $n = $c->fill(time);
+                return if defined $n && !$n;
+                for my $byte (splice @{ [split //, $c->{buf}] }, 0, $slowly) {
+                    $other{ 0 + $c }->send($byte);
+                    substr $c->{buf}, 0, 1, '';
+                    $slowly--;
+                }
+                $other{ 0 + $c }->send($c->{buf}) if length $c->{buf};
+                $c->{buf} = '';
+            }
+        }
+    });
+    return $o;
+}
+
 # openssl s_client to an address; input is what it sends. { status, out, err, text (both) }
 sub s_client {
     my ($to, %opt) = @_;
