@@ -189,17 +189,6 @@ static int h2_verdict(const struct h2 *h)
 
 /* ---- what comes in ---- */
 
-/* DATA and HEADERS for a stream that is closed: nghttp2 passes over them in silence (RFC 9113 5.1
- * wants that for a while), so they would cost the client nothing. */
-static void h2_late(struct h2 *h, const nghttp2_frame_hd *hd)
-{
-    if ((hd->type != NGHTTP2_DATA && hd->type != NGHTTP2_HEADERS) || hd->stream_id % 2 == 0 ||
-        hd->stream_id > nghttp2_session_get_last_proc_stream_id(h->session) ||
-        nghttp2_session_get_stream_user_data(h->session, hd->stream_id) != NULL)
-        return;
-    (void)h2_misbehaved(h, hd->type == NGHTTP2_DATA ? H2_ABUSE_LATE_DATA : H2_ABUSE_LATE_HEAD);
-}
-
 /* Every frame, also those that are ignored later. */
 static int h2_on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, void *user)
 {
@@ -214,7 +203,6 @@ static int h2_on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *h
         const struct h2_stream *s = nghttp2_session_get_stream_user_data(session, hd->stream_id);
         unanswered = s != NULL && !s->head;
     }
-    h2_late(h, hd);
     (void)h2_points(h, h2_abuse_frame(&h->abuse, hd->type, hd->flags, hd->length, unanswered));
     return h2_verdict(h);
 }
@@ -390,10 +378,25 @@ static int h2_on_close(nghttp2_session *session, int32_t id, uint32_t code, void
     return 0;
 }
 
+/* DATA and HEADERS for streams that are closed: nghttp2 passes over them in silence (RFC 9113 5.1
+ * wants that for a while), so they would cost the client nothing. */
+static void h2_late(struct h2 *h, const char *p, size_t n)
+{
+    struct h2_walk_frame f;
+    while (h2_walk_next(&h->walk, &p, &n, &f)) {
+        if ((f.type != NGHTTP2_DATA && f.type != NGHTTP2_HEADERS) || f.id % 2 == 0 ||
+            f.id > nghttp2_session_get_last_proc_stream_id(h->session) || h2_find(h, f.id) != NULL)
+            continue;
+        (void)h2_misbehaved(h, f.type == NGHTTP2_DATA ? H2_ABUSE_LATE_DATA : H2_ABUSE_LATE_HEAD);
+    }
+}
+
 int h2_input(struct h2 *h, const char *p, size_t n)
 {
     if (h->err != 0)
         return h->err;
+    if (h->side == H2_SERVER)
+        h2_late(h, p, n);
     h->busy = true;
     const ssize_t r = nghttp2_session_mem_recv(h->session, (const uint8_t *)p, n);
     h->busy = false;
@@ -944,6 +947,7 @@ int h2_new(enum h2_side side, const struct h2_limits *lim, const struct h2_event
     h->ev = *ev;
     h->user = user;
     h2_abuse_init(&h->abuse);
+    h2_walk_init(&h->walk);
     list_init(&h->streams);
     list_init(&h->drained);
     const int rc =

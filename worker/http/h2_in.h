@@ -8,6 +8,7 @@
 #include "worker/http/h2_abuse.h"
 #include "worker/http/h2_head.h"
 #include "worker/http/h2_queue.h"
+#include "worker/http/h2_walk.h"
 
 struct nghttp2_session;
 
@@ -52,7 +53,8 @@ struct h2 {
     size_t nrest;
     int err;
     struct h2_abuse abuse;
-    uint32_t excused; /* resets to come that are for want of memory */
+    struct h2_walk walk; /* SERVER */
+    uint32_t excused;    /* resets to come that are for want of memory */
     uint8_t urgency;
     bool incremental, prioritised;
     bool dirty, busy, peer_goaway, greeted;

@@ -12,6 +12,7 @@ libhttp_a_SOURCES = \
 	worker/http/h2_abuse.c worker/http/h2_abuse.h \
 	worker/http/h2_head.c worker/http/h2_head.h \
 	worker/http/h2_queue.c worker/http/h2_queue.h \
+	worker/http/h2_walk.c worker/http/h2_walk.h \
 	worker/http/http_date.c worker/http/http_date.h \
 	worker/http/range.c worker/http/range.h \
 	worker/http/http.c worker/http/http.h worker/http/field.def \
