@@ -97,7 +97,8 @@ static _Noreturn void child_run(struct child *c, int channel)
     struct generation *g = c->gen;
     size_t nsock = child_sockets(c, NULL), n = 0;
     struct worker_socket *sock = calloc(nsock + 1, sizeof(*sock));
-    int *keep = calloc(nsock + g->config->nlog + SHM_SLOTS + 4, sizeof(*keep));
+    int *keep =
+        calloc(nsock + g->config->nlog + SHM_SLOTS + caches_keep(g, NULL) + 4, sizeof(*keep));
     if (!sock || !keep)
         _exit(1);
     child_sockets(c, sock);
@@ -107,6 +108,7 @@ static _Noreturn void child_run(struct child *c, int channel)
         keep[n++] = g->log_fd[i];
     for (size_t i = 0; i < SHM_SLOTS; i++)
         keep[n++] = master.kick[i];
+    n += caches_keep(g, keep + n);
     keep[n++] = channel;
     keep[n++] = segment_fd(master.segment);
     keep[n++] = g->error_fd;
@@ -120,6 +122,7 @@ static _Noreturn void child_run(struct child *c, int channel)
         if (null > 2)
             close(null);
     }
+    caches_configure(g);
     generation_use_log(g);
     log_set_who(child_name(c));
     panic_attach(slot_panic_record(master.segment, c->slot), SLOT_PANIC_SIZE);
@@ -135,6 +138,7 @@ static _Noreturn void child_run(struct child *c, int channel)
         .resolve_id = g->resolve_id,
         .series_id = g->series_id,
         .cert_id = g->cert_id,
+        .cache = g->cache,
         .respawned = g->state != GEN_STARTING,
         .sock = sock,
         .nsock = nsock,
@@ -402,6 +406,7 @@ void child_bury(struct child *c, char panic[SLOT_PANIC_SIZE])
         memcpy(panic, slot_panic_record(master.segment, c->slot), SLOT_PANIC_SIZE);
         panic[SLOT_PANIC_SIZE - 1] = '\0';
         slot_set_state(master.segment, c->slot, SLOT_DEAD);
+        caches_reap(c->slot);
         slot_reap(master.segment, c->slot);
         master_kick_all();
     }

@@ -90,6 +90,7 @@ static void generation_free(struct generation *g)
     generation_release_logs(g);
     ev_timer_stop(&g->limit);
     list_remove(&g->link);
+    caches_release(g);
     config_free(&g->config);
     conf_snapshot_free(&g->snapshot);
     free(g->server_id);
@@ -195,6 +196,8 @@ int generation_new(uint32_t number, struct conf_snapshot *s, struct config *c, s
         helper->role = WORKER_HELPER;
         rc = generation_register(g, d);
     }
+    if (rc == 0)
+        rc = caches_open(g, d);
     if (rc == 0)
         rc = generation_open_logs(g, d);
     if (rc == 0) {
@@ -396,12 +399,16 @@ void generation_check_gone(struct generation *g)
     generation_set_state(g, GEN_GONE);
     generation_free(g);
     uint32_t oldest = UINT32_MAX;
+    bool inherited = false;
     LIST_EACH(it, &master.generations)
     {
         const struct generation *o = CONTAINER(it, struct generation, link);
         if (o->number < oldest)
             oldest = o->number;
+        inherited |= !o->config;
     }
+    if (!inherited)
+        caches_inherited_gone();
     if (oldest != UINT32_MAX) {
         server_retire(master.segment, oldest);
         cert_retire(master.segment, oldest);

@@ -2,6 +2,7 @@
 #ifndef MASTER_GENERATION_H
 #define MASTER_GENERATION_H
 
+#include "master/caches.h"
 #include "master/child.h"
 
 struct generation {
@@ -15,6 +16,8 @@ struct generation {
     uint32_t *server_id, *resolve_id; /* [config.nserver] */
     uint32_t *series_id;              /* [config.nroute] */
     uint32_t *cert_id;                /* [config.ncertificate] */
+    struct cache_home **home;         /* [config.ncache] */
+    struct cache **cache;             /* theirs */
     int *log_fd;                      /* [config.nlog] */
     int error_fd;                     /* of the error log; -1 = syslog */
     struct child *child;              /* [nchild], the helper last */

@@ -1,6 +1,7 @@
 # The master: a library for its tests, and the program.
 noinst_LIBRARIES += libmaster.a
 libmaster_a_SOURCES = \
+	master/caches.c master/caches.h \
 	master/certs.c master/certs.h \
 	master/child.c master/child.h \
 	master/cli.c master/cli.h \

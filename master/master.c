@@ -444,6 +444,7 @@ int master_run(int inherit)
     list_init(&master.generations);
     list_init(&master.listeners);
     list_init(&master.logfiles);
+    list_init(&master.caches);
     list_init(&master.stop_callers);
     reload_init();
     clock_update();

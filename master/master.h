@@ -4,6 +4,7 @@
 #define MASTER_MASTER_H
 
 #include "config/config.h"
+#include "master/caches.h"
 #include "master/control.h"
 #include "master/generation.h"
 #include "master/listener.h"
@@ -38,7 +39,7 @@ struct master {
     int kick[SHM_SLOTS];
     struct list generations; /* oldest first */
     struct generation *live; /* NULL before the first is */
-    struct list listeners, logfiles;
+    struct list listeners, logfiles, caches;
     struct welcome welcome;
     struct reload reload;
     uint64_t started_ms;

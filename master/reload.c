@@ -266,6 +266,7 @@ static void reload_all_ready(void)
         buf_init(&diff, 1 << 20);
         config_diff(old->config, g->config, &diff);
         reload_note_restart(old->config, g->config, &diff);
+        caches_note(g, old, &diff);
         if (diff.n == 0)
             buf_str(&text, ": no change");
         for (size_t i = 0; i < diff.n; i++) {

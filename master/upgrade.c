@@ -51,6 +51,7 @@ static void upgrade_keep(bool on)
         for (uint32_t i = 0; i < l->n; i++)
             proc_close_on_exec(l->fd[i], !on);
     }
+    caches_pass(on);
     LIST_EACH(it, &master.generations)
     {
         const struct generation *g = CONTAINER(it, struct generation, link);
@@ -94,6 +95,7 @@ static void upgrade_describe(struct buf *b)
     if (master.welcome.on)
         buf_printf(b, "welcome %d %d\n", master.welcome.fd, (int)master.welcome.pid);
     ticket_describe(master.segment, b);
+    caches_describe(b);
     LIST_EACH(it, &master.listeners)
     {
         const struct listener *l = CONTAINER(it, struct listener, link);
@@ -348,7 +350,9 @@ static int upgrade_line(struct upgrade_reader *r, struct slice word, const uint6
     else if (slice_eq(word, SLICE("ticket")) && n == 2) {
         if (ticket_parse(v[0], text, &r->tickets))
             r->ticket_period_ms = v[1];
-    } else if (slice_eq(word, SLICE("listener")))
+    } else if (slice_eq(word, SLICE("cache")) && n == 3)
+        caches_adopt(upgrade_fd(v[0]), v + 1, n - 1, text);
+    else if (slice_eq(word, SLICE("listener")))
         return upgrade_listener(r, v, n, text);
     else if (slice_eq(word, SLICE("socket")) && n == 1 && r->listener) {
         int fd = upgrade_fd(v[0]);
@@ -419,6 +423,7 @@ static int upgrade_segment(int fd)
             close(master.kick[i]);
         master.kick[i] = -1;
     }
+    caches_forget();
     return segment_create(&master.segment);
 }
 
