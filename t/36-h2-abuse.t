@@ -94,11 +94,13 @@ flood('content-length lies', 5000, sub {
     return $bytes . frame_bytes('DATA', END_STREAM, $id, 'abc');
 });
 flood('streams over the limit', 5000, sub { (headers($_[0], \@hang))[1] }, want => qr/^(ENHANCE_YOUR_CALM|PROTOCOL_ERROR)$/);
-flood('DATA on closed streams', 20_000, sub {
-    my ($h, $n) = @_;
-    if ($n == 1) { my ($id, $bytes) = headers($h, \@good); return $bytes }
-    return frame_bytes('DATA', 0, 1, 'x');
-}, want => qr/^(ENHANCE_YOUR_CALM|STREAM_CLOSED|PROTOCOL_ERROR)$/);
+for my $when ('half-closed', 'closed') {
+    flood("DATA on $when streams", 20_000, sub { frame_bytes('DATA', 0, 1, 'x') }, want => qr/^(ENHANCE_YOUR_CALM|STREAM_CLOSED|PROTOCOL_ERROR)$/, before => sub {
+        my ($h) = @_;
+        my $id = $h->request('GET', $when eq 'closed' ? '/' : '/hang');
+        $h->response($id) if $when eq 'closed';
+    });
+}
 flood('CONTINUATION without end (CVE-2024-27316)', 20_000, sub {
     my ($h, $n) = @_;
     return $n == 1 ? $h->headers_bytes(1, \@good, end => 1, open => 1) : frame_bytes('CONTINUATION', 0, 1, $hpack->encode(["x-$n", 'y' x 100]));
@@ -127,10 +129,14 @@ flood('PRIORITY_UPDATE', 20_000, sub { frame_bytes('PRIORITY_UPDATE', 0, 0, pack
 flood('PRIORITY_UPDATE for one stream', 20_000, sub { frame_bytes('PRIORITY_UPDATE', 0, 0, pack('N', 1) . 'u=' . $_[1] % 8) });
 flood('WINDOW_UPDATE by one', 20_000, sub { frame_bytes('WINDOW_UPDATE', 0, 0, pack 'N', 1) });
 flood('unknown frames', 20_000, sub { frame_bytes(0x99, 0, 0, '') });
-flood('RST_STREAM on closed streams', 20_000, sub {
-    my ($h, $n) = @_;
-    return $n == 1 ? (headers($h, \@good))[1] : frame_bytes('RST_STREAM', 0, 1, pack 'N', 8);
-});
+my $closed = sub { $_[0]->get('/') };
+flood('RST_STREAM on closed streams', 20_000, sub { frame_bytes('RST_STREAM', 0, 1, pack 'N', 8) }, before => $closed);
+flood('HEADERS on closed streams', 20_000, sub { $_[0]->headers_bytes(1, \@good, end => 1) }, before => $closed, want => qr/^(ENHANCE_YOUR_CALM|STREAM_CLOSED|PROTOCOL_ERROR)$/);
+flood('WINDOW_UPDATE on closed streams', 20_000, sub { frame_bytes('WINDOW_UPDATE', 0, 1, pack 'N', 100_000) }, before => $closed);
+flood('PING ACK unasked', 20_000, sub { frame_bytes('PING', ACK, 0, 'abcdefgh') });
+flood('GOAWAY again and again', 20_000, sub { frame_bytes('GOAWAY', 0, 0, pack 'NN', 0, 0) }, want => qr/^(ENHANCE_YOUR_CALM|NO_ERROR|PROTOCOL_ERROR|closed)$/);
+flood('ALTSVC', 20_000, sub { frame_bytes(0xa, 0, 0, pack('n', 1) . 'ax') });
+flood('ORIGIN', 20_000, sub { frame_bytes(0xc, 0, 0, '') });
 flood('trailers without end', 20_000, sub {
     my ($h, $n) = @_;
     return $n == 1 ? (headers($h, [':method', 'POST', @hang[2 .. 7]], end => 0))[1] : frame_bytes('HEADERS', END_HEADERS, 1, '');
