@@ -238,7 +238,14 @@ subtest 'workers that may not read the files' => sub {
     my @pids = map {
         my $k = $_;
         my $pid = fork;
-        if (!$pid) { my $bad = grep { shown($port, "w$_.test") ne sprintf('%x', 1_000_000 + $_) =~ s/^(?=(..)*.$)/0/r } map { $_ * 5 + $k } 0 .. 11; POSIX::_exit($bad) }
+        if (!$pid) {
+            my @bad = grep { $_->[1] ne $_->[2] } map {
+                my $nth = $_ * 5 + $k;
+                ["w$nth.test", shown($port, "w$nth.test"), sprintf('%x', 1_000_000 + $nth) =~ s/^(?=(..)*.$)/0/r]
+            } 0 .. 11;
+            diag("$_->[0]: $_->[1], not $_->[2]") for @bad;
+            POSIX::_exit(scalar @bad);
+        }
         $pid;
     } 1 .. 5;
     my $bad = 0;
