@@ -3,6 +3,7 @@
 
 #include "base/err.h"
 #include "base/hash.h"
+#include "shm/cache_layout.h"
 
 #include <string.h>
 
@@ -197,6 +198,53 @@ int cache_meta_parse(struct slice s, struct cache_meta_target *ret)
     }
     ret->host = s;
     return bare_host(s).n > 0 && slice_chr(s, ':') != 0 && slice_chr(s, '@') < 0 ? 0 : -ERR_INVAL;
+}
+
+static bool view_texts(struct slice meta, struct cache_meta_view *v)
+{
+    if (meta.n < sizeof v->m)
+        return false;
+    memcpy(&v->m, meta.p, sizeof v->m);
+    if (!cache_meta_fits(&v->m, meta.n))
+        return false;
+    const char *p = meta.p + sizeof v->m;
+    v->url = slice_of(p, v->m.url);
+    v->fields = slice_of(p += v->m.url, v->m.fields);
+    v->server = slice_of(p += v->m.fields, v->m.server);
+    v->hsts = slice_of(p += v->m.server, v->m.hsts);
+    v->secret = slice_of(p + v->m.hsts, v->m.secret);
+    return true;
+}
+
+struct look {
+    const struct cache *c;
+    struct cache_meta_target target;
+};
+
+static unsigned look_names(const void *arg, uint64_t *ret)
+{
+    const struct look *l = arg;
+    return cache_meta_names(l->c, l->target.host, l->target.path, l->target.query, ret);
+}
+
+int cache_meta_look(struct cache_worker *w, const struct cache_hit *h, struct cache_meta_view *ret)
+{
+    struct cache_head head;
+    struct look l = {.c = w->c};
+    struct cache_scope scope = {.site = h->attr.site, .arg = &l};
+    *ret = (struct cache_meta_view){0};
+    if (cache_record_load(w->c, cache_word_slab(h->word), cache_word_off(h->word),
+                          w->c->sb.slab_size, &head) < 0 ||
+        !cache_record_sound(w->c, &head, false))
+        return -ERR_CORRUPT;
+    if (h->attr.type == CACHE_OBJECT) {
+        if (!view_texts(h->meta, ret) || cache_meta_parse(ret->url, &l.target) < 0)
+            return -ERR_CORRUPT;
+        scope.names = look_names;
+    }
+    int purged = cache_purge_test(w->c, &scope, &head, h->tags);
+    ret->soft = purged == 1;
+    return purged == 2 ? -ERR_NOENT : 0;
 }
 
 int cache_meta_name(const struct cache *c, enum cache_kind kind, const struct cache_meta_target *t,

@@ -34,6 +34,16 @@ bool cache_meta_fits(const struct cache_meta *m, size_t n);
 size_t cache_meta_url(char *out, size_t cap, struct slice scheme, struct slice host,
                       struct slice path, struct slice query);
 
+/* An object as rpctl sees it, during cache_walk. */
+struct cache_meta_view {
+    struct cache_meta m; /* zeroes and no texts: a type that has no URL */
+    struct slice url, fields, server, hsts, secret;
+    bool soft; /* softly purged */
+};
+/* Checks the stored fields of the hit and what was purged of it. 0 with *ret; -ERR_NOENT: purged;
+ * -ERR_CORRUPT. */
+int cache_meta_look(struct cache_worker *w, const struct cache_hit *h, struct cache_meta_view *ret);
+
 /* ---- names ----
  * They say nothing of scheme and port: who purges http://host/a also purges https://host:8443/a.
  * Paths and queries are compared with %XX of unreserved characters as these characters, other %XX
