@@ -77,11 +77,21 @@ uint64_t hist_below(const uint64_t bucket[HIST_BUCKETS], uint64_t us);
 
 /* A series: one route's numbers. Names are registered by the master at config load and keep their
  * id for ever. */
+enum series_cache { /* answers by what the cache did, and their bytes from it */
+    SERIES_CACHE_HITS,
+    SERIES_CACHE_MISSES,
+    SERIES_CACHE_STALE,
+    SERIES_CACHE_REVALIDATED,
+    SERIES_CACHE_COLLAPSED,
+    SERIES_CACHE_BYTES,
+    SERIES_CACHE__COUNT
+};
 struct series_row {
     _Alignas(64) _Atomic uint64_t requests;
     _Atomic uint64_t bytes_in, bytes_out;
     _Atomic uint64_t status[6]; /* index = class; 0 = ended without an answer */
     struct hist total;          /* request head complete -> last byte sent */
+    _Atomic uint64_t cache[SERIES_CACHE__COUNT];
 };
 /* Find or append; master only. Id 0 ("other") when the table is full. Names over 119 bytes are cut.
  */
@@ -91,6 +101,7 @@ struct slice series_name(const struct segment *s, uint32_t id);
 struct series_row *series_row(struct segment *s, uint32_t slot, uint32_t id);
 struct series_sum {
     uint64_t requests, bytes_in, bytes_out, status[6], sum_us, bucket[HIST_BUCKETS];
+    uint64_t cache[SERIES_CACHE__COUNT];
 };
 void series_sum(const struct segment *s, uint32_t id, struct series_sum *ret);
 

@@ -96,6 +96,8 @@ void series_sum(const struct segment *s, uint32_t id, struct series_sum *ret)
         for (int i = 0; i < 6; i++)
             ret->status[i] += atomic_load_explicit(&r->status[i], memory_order_relaxed);
         ret->sum_us += atomic_load_explicit(&r->total.sum_us, memory_order_relaxed);
+        for (uint32_t i = 0; i < SERIES_CACHE__COUNT; i++)
+            ret->cache[i] += atomic_load_explicit(&r->cache[i], memory_order_relaxed);
         for (uint32_t i = 0; i < HIST_BUCKETS; i++)
             ret->bucket[i] += atomic_load_explicit(&r->total.bucket[i], memory_order_relaxed);
     }

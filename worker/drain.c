@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "worker/stream/cached.h"
 
 #include <unistd.h>
 
@@ -16,6 +17,7 @@ static void drain_on_requests_due(struct timer *t)
 {
     struct worker *w = CONTAINER(t, struct worker, drain_due);
     unsigned n = clients_abort(&w->clients, ERR_DRAINED, false);
+    cached_drop_all(&w->streams);
     if (n)
         LOG_WARN("drain_timeout",
                  "%u connections of generation %u were ended: the drain time is over", n,
@@ -83,7 +85,7 @@ void drain_check(struct worker *w)
         return;
     clients_drain_idle(&w->clients, DRAIN_IDLE_MS);
     (void)upstreams_trim(&w->upstreams, UINT32_MAX);
-    if (w->clients.n)
+    if (w->clients.n || w->streams.nsettled)
         return;
     handover_close(&w->handover);
     channel_drained(w);

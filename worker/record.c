@@ -2,6 +2,7 @@
 #include "worker/state.h"
 
 #include "base/clock.h"
+#include "worker/stream/cached.h"
 
 static struct worker *record_worker;
 
@@ -57,6 +58,8 @@ void record_log(const struct stream *s)
         .t_connect = s->connect_us,
         .t_first_byte = s->first_us,
         .t_total = s->end_us,
+        .cache = cached_word(s),
+        .cache_age = cached_age(s),
         .conn_requests = s->nth,
         .wall_ms = s->wall_ms,
     };

@@ -3,6 +3,7 @@
 #define WORKER_STATE_H
 
 #include "base/msg.h"
+#include "worker/cache/cache.h"
 #include "worker/client/handover.h"
 #include "worker/io/tls.h"
 #include "worker/log/access.h"
@@ -18,6 +19,7 @@ struct worker {
     struct stream_env streams;
     struct tls *tls; /* made as root, before anything else; NULL in the helper */
     struct upstreams upstreams;
+    struct caches caches;
     struct clients clients;
     struct handover handover;
     struct access_logs *logs;

@@ -7,6 +7,7 @@
 #include "base/panic.h"
 #include "base/proc.h"
 #include "shm/slot.h"
+#include "worker/stream/cached.h"
 
 #include <malloc.h>
 #include <signal.h>
@@ -40,6 +41,8 @@ static void worker_on_turn(void *arg)
     counter_add(w->ctr, CTR_TURNS, 1);
     if (w->draining)
         handover_send(&w->handover);
+    if (w->caches.n && !caches_turn(&w->caches, (uint32_t)(clock_cached.wall_ms / 1000)))
+        io_again(&w->loop, &w->kick);
     if (w->boot->role == WORKER_SERVE)
         worker_output(w);
     if (w->draining)
@@ -52,7 +55,7 @@ static void worker_on_kick(struct io *io)
 {
     struct worker *w = CONTAINER(io, struct worker, kick);
     uint64_t n;
-    if (read(io->fd, &n, sizeof n) > 0)
+    if (io->ready && read(io->fd, &n, sizeof n) > 0)
         upstreams_kicked(&w->upstreams);
 }
 
@@ -136,10 +139,18 @@ static int worker_serve_init(struct worker *w)
     int e = upstreams_init(&w->upstreams, &ue);
     if (e < 0)
         return e;
+    const struct caches_env cae = {.config = b->config,
+                                   .cache = b->cache,
+                                   .owner = slot_owner_id(b->segment, b->slot),
+                                   .kick_fd = b->kick_fd};
+    e = caches_init(&w->caches, &cae);
+    if (e < 0)
+        return e;
     w->streams = (struct stream_env){.loop = &w->loop,
                                      .config = b->config,
                                      .segment = b->segment,
                                      .upstreams = &w->upstreams,
+                                     .caches = &w->caches,
                                      .ctr = w->ctr,
                                      .gau = gauge_row(b->segment, b->slot),
                                      .tls = w->tls,
@@ -238,6 +249,7 @@ static void worker_fini(struct worker *w)
         return;
     }
     (void)clients_abort(&w->clients, ERR_DRAINED, true); /* none are left unless the loop failed */
+    cached_drop_all(&w->streams);
     if (w->logs) {
         (void)access_logs_flush(w->logs, clock_ms(), true);
         access_logs_free(&w->logs);
@@ -253,6 +265,7 @@ static void worker_fini(struct worker *w)
     for (size_t i = 0; i < sizeof pools / sizeof pools[0]; i++)
         worker_pool_fini(pools[i]);
     upstreams_fini(&w->upstreams);
+    caches_fini(&w->caches);
     tls_free(&w->tls);
     loop_fini(&w->loop);
 }

@@ -36,8 +36,14 @@ class Load:
     tls: bool = False          # over TLS
     h2: int = 0                # HTTP/2 with so many requests in flight per connection (h2load)
     shake: str = ""            # a handshake per request: new or resume (shake.c)
+    lua: str = ""              # a script of wrk
+    warm: int = 0              # seconds of the load before it is measured
 
 
+MANY = "local i = 0\nrequest = function() i = (i * 7919 + 13) % 20000; return wrk.format(nil, wrk.path .. i) end\n"
+PIPELINE = """init = function() local all = {} for i = 1, 16 do all[i] = wrk.format() end sixteen = table.concat(all) end
+request = function() return sixteen end
+"""
 LOADS = {
     "small": Load("/b/200", 200, 64),
     "mid": Load("/b/65536", 65536, 32),
@@ -46,6 +52,11 @@ LOADS = {
     "noka": Load("/b/200", 200, 32, wrk=("-H", "Connection: close"), floor=()),
     "c2000": Load("/b/200", 200, 2000),
     "idle": Load("/b/200", 200, 5000, idle=True, floor=()),
+    # Answers from the cache; h2o has none.
+    "hit1k": Load("/c/1024/a", 1024, 64, floor=("hit",), without=("h2o",)),
+    "hit64k": Load("/c/65536/a", 65536, 32, floor=("hit",), without=("h2o",)),
+    "hitmany": Load("/c/2048/", 2048, 64, lua=MANY, warm=2, floor=("hit",), without=("h2o",)),
+    "pipeline": Load("/c/1024/a", 1024, 64, lua=PIPELINE, floor=(), without=("h2o",)),
     "tls1k": Load("/own", 1024, 64, tls=True, floor=("tls",), without=("varnish",)),
     "tls1m": Load("/b/1048576", 1 << 20, 16, tls=True, floor=(), without=("varnish",)),
     "tlsproxy": Load("/b/200", 200, 64, tls=True, floor=(), without=("varnish",)),
@@ -82,7 +93,7 @@ def command(proxy, load, directory, tools, args):
     """How a proxy is started for a load, its configuration written into directory. None: not installed."""
     def conf(name, source=None):
         text = pathlib.Path(source or HERE / "conf" / name).read_text()
-        for key, value in (("DIR", directory), ("PORT", PORT), ("ORIGIN", ORIGIN), ("TLSPORT", TLSPORT), ("OWN", OWN),
+        for key, value in (("DIR", directory), ("SHM", directory), ("PORT", PORT), ("ORIGIN", ORIGIN), ("TLSPORT", TLSPORT), ("OWN", OWN),
                            ("CERT", f"{tools}/cert.pem"), ("KEY", f"{tools}/key.pem"), ("PEM", f"{tools}/both.pem"), ("WWW", f"{tools}/www")):
             text = text.replace(f"@{key}@", str(value))
         path = pathlib.Path(directory) / name
@@ -196,7 +207,8 @@ class Running:
 
     def __init__(self, proxy, load, tools, args):
         self.load = load
-        self.directory = tempfile.mkdtemp(prefix=f"bench-{proxy}-")
+        # In memory: files of caches belong there.
+        self.directory = tempfile.mkdtemp(prefix=f"bench-{proxy}-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
         os.chmod(self.directory, 0o777)  # workers that drop root write here, too
         self.command = command(proxy, load, self.directory, tools, args)
 
@@ -252,7 +264,11 @@ def generator(load, seconds, tools):
         return [f"{tools}/shake", str(TLSPORT), str(seconds), load.shake, load.path, str(load.connections)]
     if load.h2:
         return ["h2load", "-t1", f"-c{load.connections}", f"-m{load.h2}", f"-D{seconds}", url]
-    return ["wrk", "-t1", f"-c{load.connections}", f"-d{seconds}s", "--timeout", "10s", *load.wrk, url]
+    script = []
+    if load.lua:
+        pathlib.Path(tools, "load.lua").write_text(load.lua)
+        script = ["-s", f"{tools}/load.lua"]
+    return ["wrk", "-t1", f"-c{load.connections}", f"-d{seconds}s", "--timeout", "10s", *script, *load.wrk, url]
 
 
 def answered(load, text):
@@ -274,6 +290,8 @@ def answered(load, text):
 def measure_time(running, load, seconds, tools):
     """(CPU microseconds per answered request, requests per second, what went wrong)"""
     pid = running.process.pid
+    if load.warm:
+        subprocess.run(generator(load, load.warm, tools), capture_output=True, check=True)
     before = cpu_seconds(pid)
     text = subprocess.run(generator(load, seconds, tools), capture_output=True, text=True, check=True).stdout
     used = cpu_seconds(pid) - before

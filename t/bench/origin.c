@@ -1,5 +1,5 @@
-/* The benchmark's origin: GET /b/N is answered with N bytes, at as little cost as possible. usage:
- * origin PORT */
+/* The benchmark's origin: GET /b/N is answered with N bytes, at as little cost as possible; GET
+ * /c/N/ANY likewise, to be stored by caches. usage: origin PORT */
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -56,6 +56,8 @@ static void answer(int fd, struct conn *c)
         if (!end)
             return;
         const char *size = memmem(c->head, c->have, "/b/", 3);
+        const char *stored = size ? NULL : memmem(c->head, c->have, "/c/", 3);
+        size = size ? size : stored;
         c->left = size ? strtoul(size + 3, NULL, 10) : 0;
         if (c->left > BODY_MAX)
             c->left = BODY_MAX;
@@ -64,8 +66,8 @@ static void answer(int fd, struct conn *c)
             (size_t)snprintf(c->answer, sizeof(c->answer),
                              "HTTP/1.1 200 OK\r\nServer: origin\r\nContent-Type: "
                              "text/plain\r\nContent-Length: %zu\r\n"
-                             "Cache-Control: no-store\r\nETag: \"b%zu\"\r\n\r\n",
-                             c->left, c->left);
+                             "Cache-Control: %s\r\nETag: \"b%zu\"\r\n\r\n",
+                             c->left, stored ? "max-age=3600" : "no-store", c->left);
         const size_t used = (size_t)(end - c->head) + 4;
         memmove(c->head, c->head + used, c->have - used);
         c->have -= used;

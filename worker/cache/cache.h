@@ -19,6 +19,7 @@ struct cache_store {
     struct list waiting[CACHE_BUCKETS];
     uint32_t nwaiting;
     bool sleeping; /* others kick us */
+    bool grown;    /* something was stored: room may have to be made */
 };
 /* Waits for a change of an object that is arriving. */
 struct cache_waiter {
@@ -34,6 +35,7 @@ struct caches {
     const struct cache_rules **rules; /* by conf_route.id; NULL where the route has no cache */
     struct arena arena;
     const int *kick_fd;
+    uint32_t wall_s; /* told last */
 };
 struct caches_env {
     const struct config *config;
@@ -50,11 +52,9 @@ static inline struct cache_store *caches_store(const struct caches *cs, const st
 {
     return c && cs->store[c->id].w ? &cs->store[c->id] : NULL;
 }
-/* Begin of a turn. */
-void caches_time(struct caches *cs, uint32_t wall_s);
-/* End of a turn: wakes who waits for what has changed, makes room. False: there is more to do,
- * do not sleep. */
-bool caches_turn(struct caches *cs);
+/* End of a turn: tells the time, wakes who waits for what has changed, makes room. False: there is
+ * more to do, do not sleep. */
+bool caches_turn(struct caches *cs, uint32_t wall_s);
 
 void cache_waiter_init(struct cache_waiter *w, void (*wake)(struct cache_waiter *w));
 /* After cache_follow_wait(). */
@@ -65,7 +65,7 @@ void cache_waiter_stop(struct cache_waiter *w);
 struct cache_target {
     const struct cache *c;
     struct slice scheme;
-    struct slice host;  /* lower case, with a port that is not the scheme's */
+    struct slice host;  /* host[:port] */
     struct slice path;  /* as the key has it */
     struct slice query; /* without "?"; .p NULL: none */
     uint32_t site;

@@ -1,7 +1,9 @@
 noinst_LIBRARIES += libcache.a
 libcache_a_SOURCES = \
+	worker/cache/cache.c worker/cache/cache.h \
 	worker/cache/key.c worker/cache/key.h \
 	worker/cache/policy.c worker/cache/policy.h \
+	worker/cache/stored.c worker/cache/stored.h \
 	worker/cache/update.c worker/cache/update.h \
 	worker/cache/vary.c worker/cache/vary.h
 

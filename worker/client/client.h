@@ -66,6 +66,7 @@ struct client {
     bool keep;       /* another request may follow the current one */
     bool body_done;  /* the request has been read to its end */
     bool shut_after; /* send FIN when the output has gone */
+    bool more;       /* the exchange has bytes for us that lie in the store */
     bool in_process;
     bool eof;
     bool addressed; /* counted in the table of addresses */

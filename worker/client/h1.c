@@ -272,6 +272,7 @@ void client_h1_over(struct stream *s, bool cut)
     c->bytes_in = c->bytes_out = 0;
     c->stream = NULL;
     c->pipe = NULL;
+    c->more = false;
     if (c->state == CLIENT_CLOSED)
         return;
     client_body_free(c);
@@ -438,6 +439,8 @@ static bool client_write(struct client *c)
         }
         w += (ssize_t)(c->bytes_out - before);
     }
+    if (!link_backlog(&c->link, &c->out))
+        c->more = false;
     if (client_backed_up(c)) {
         if (w || unsent != c->link.unsent)
             client_rearm(c);

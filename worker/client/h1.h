@@ -16,7 +16,7 @@ static inline const struct conf_scope_keys *client_scope(const struct client *c)
 /* Bytes wait for the client to read. */
 static inline bool client_backed_up(const struct client *c)
 {
-    return link_backlog(&c->link, &c->out) || (c->pipe && c->pipe->used);
+    return link_backlog(&c->link, &c->out) || (c->pipe && c->pipe->used) || c->more;
 }
 
 /* There is something to read that the exchange would take now. */

@@ -22,26 +22,77 @@ static void client_decide_keep(struct client *c, const struct stream *s, struct 
     f->keep_alive = c->keep && s->req.minor == 0;
 }
 
+/* A head of the store, what this answer adds, what the connection does. Returns the pieces. */
+static int client_wire_head(const struct stream_wire *w, const struct forward_response *f,
+                            struct head_out *h, struct iovec *v)
+{
+    int k = 0;
+    for (size_t i = 0; i < sizeof w->part / sizeof w->part[0]; i++)
+        if (w->part[i].n)
+            v[k++] = (struct iovec){(void *)(uintptr_t)w->part[i].p, w->part[i].n};
+    h->n = w->own.n;
+    if (f->close)
+        head_add(h, SLICE("Connection: close\r\n"));
+    else if (f->keep_alive)
+        head_add(h, SLICE("Connection: keep-alive\r\n"));
+    head_add(h, SLICE("\r\n"));
+    v[k++] = (struct iovec){h->p, h->n};
+    return k;
+}
+
+/* The head whole, of the body as much as the link takes at once: the rest stays where it is. */
+static int client_send_some(struct client *c, const struct iovec *v, int k, int nhead,
+                            uint64_t *written, size_t *taken)
+{
+    size_t head = 0, total = 0;
+    for (int i = 0; i < k; i++) {
+        total += v[i].iov_len;
+        if (i < nhead)
+            head += v[i].iov_len;
+    }
+    ssize_t w = outq_left(&c->out) ? -ERR_AGAIN : link_writev(&c->link, v, k);
+    if (w < 0 && w != -ERR_AGAIN)
+        return (int)w;
+    size_t done = w > 0 ? (size_t)w : 0;
+    *written += done;
+    *taken = done > head ? done - head : 0;
+    c->more = done < total && head < total;
+    if (done < head) {
+        int e = outq_add(&c->out, v, nhead, done);
+        if (e < 0)
+            return e;
+    }
+    return c->more || link_backlog(&c->link, &c->out) ? 1 : 0;
+}
+
 static int client_h1_send(struct stream *s, const struct stream_out *o)
 {
     struct client *c = s->client;
-    struct iovec v[4];
-    int k = 0;
+    struct iovec v[8 + STREAM_IOV];
+    int k = 0, nhead;
     char size[24];
     struct head_out h = {.p = c->all->loop->scratch_head, .cap = LOOP_SCRATCH};
-    if (o->resp) {
+    if (o->resp || o->wire)
         client_decide_keep(c, s, o->fwd);
+    if (o->wire) {
+        k = client_wire_head(o->wire, o->fwd, &h, v);
+    } else if (o->resp) {
         forward_response_head(&h, o->resp, o->fwd, clock_http_date());
-        if (h.overflow)
-            return -ERR_UP_HEAD_TOO_LARGE;
         v[k++] = (struct iovec){h.p, h.n};
     }
+    if (h.overflow)
+        return -ERR_UP_HEAD_TOO_LARGE;
+    nhead = k;
     bool chunked = (o->fwd ? o->fwd->framing : s->fwd.framing) == HTTP_BODY_CHUNKED &&
                    s->state != STREAM_TUNNEL;
     if (o->n) {
         if (chunked)
             v[k++] = (struct iovec){size, h1_chunk_head(size, o->n)};
-        v[k++] = (struct iovec){(void *)(uintptr_t)o->data, o->n};
+        if (o->iov)
+            for (int i = 0; i < o->niov; i++)
+                v[k++] = o->iov[i];
+        else
+            v[k++] = (struct iovec){(void *)(uintptr_t)o->data, o->n};
     }
     if (chunked) {
         char *tail = h.p + h.n;
@@ -51,8 +102,14 @@ static int client_h1_send(struct stream *s, const struct stream_out *o)
             v[k++] = (struct iovec){tail, len};
     }
     uint64_t written = 0;
-    int e = k ? link_send(&c->link, &c->out, v, k, &written)
+    int e;
+    if (o->taken && !chunked && k)
+        e = client_send_some(c, v, k, nhead, &written, o->taken);
+    else
+        e = k ? link_send(&c->link, &c->out, v, k, &written)
               : (link_backlog(&c->link, &c->out) ? 1 : 0);
+    if (o->taken && chunked)
+        *o->taken = o->n;
     c->bytes_out += written;
     s->bytes_out += written;
     if (e == 1)

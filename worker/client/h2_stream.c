@@ -277,19 +277,50 @@ static void h2_want_body(struct stream *s)
 
 /* ---- answers ---- */
 
+/* The pieces of a head of the store, put together behind what this answer adds. */
+static struct slice h2_wire_head(const struct stream_wire *w, struct head_out *o)
+{
+    const size_t from = o->n = w->own.n;
+    for (size_t i = 0; i < sizeof w->part / sizeof w->part[0]; i++)
+        head_add(o, w->part[i]);
+    head_add(o, w->own);
+    head_add(o, SLICE("\r\n"));
+    return slice_of(o->p + from, o->n - from);
+}
+
 /* The head as text, its fields for the frame; whether the stream is at its end with it. */
 static int h2_send_head(struct client_h2_stream *cs, const struct stream_out *o, bool end)
 {
     const struct client *c = cs->conn->c;
     struct head_out text = {.p = c->all->loop->scratch_head, .cap = LOOP_SCRATCH};
     o->fwd->close = o->fwd->keep_alive = false;
-    forward_response_head(&text, o->resp, o->fwd, clock_http_date());
+    struct slice head;
+    if (o->wire) {
+        head = h2_wire_head(o->wire, &text);
+    } else {
+        forward_response_head(&text, o->resp, o->fwd, clock_http_date());
+        head = slice_of(text.p, text.n);
+    }
     if (text.overflow)
         return -ERR_UP_HEAD_TOO_LARGE;
     if (o->fwd->status < 200)
         cs->body.since_ms = clock_ms(); /* only now may a client that expects 100 send */
-    cs->s->bytes_out += text.n;
-    return h2_answer(cs->conn->h, cs->id, slice_of(text.p, text.n), end);
+    cs->s->bytes_out += head.n;
+    return h2_answer(cs->conn->h, cs->id, head, end);
+}
+
+/* The body bytes of a piece, of the store or not, and its end. */
+static int h2_send_body(struct client_h2_stream *cs, const struct stream_out *o, size_t n)
+{
+    struct h2 *h = cs->conn->h;
+    for (int i = 0; n && i + 1 < o->niov; i++) {
+        int e = h2_data(h, cs->id, o->iov[i].iov_base, o->iov[i].iov_len, false, NULL, 0);
+        if (e < 0)
+            return e;
+    }
+    const struct iovec last =
+        n && o->niov ? o->iov[o->niov - 1] : (struct iovec){(void *)(uintptr_t)o->data, n};
+    return h2_data(h, cs->id, last.iov_base, last.iov_len, o->end, o->trailer, o->ntrailer);
 }
 
 static int h2_send(struct stream *s, const struct stream_out *o)
@@ -299,8 +330,11 @@ static int h2_send(struct stream *s, const struct stream_out *o)
     if (cs->gone || conn->failed || cs->out_end)
         return -ERR_CLIENT_CLOSED;
     const size_t n = cs->head ? 0 : o->n;
-    const bool end_with_head = o->resp && o->end && !n && !o->ntrailer;
-    int e = o->resp ? h2_send_head(cs, o, end_with_head) : 0;
+    const bool head = o->resp || o->wire;
+    const bool end_with_head = head && o->end && !n && !o->ntrailer;
+    if (o->taken)
+        *o->taken = o->n;
+    int e = head ? h2_send_head(cs, o, end_with_head) : 0;
     if (e < 0)
         return e;
     /* What the windows and the kernel take at once is as good as sent. */
@@ -308,7 +342,7 @@ static int h2_send(struct stream *s, const struct stream_out *o)
                       h2_queued(conn->h, cs->id) + n <= h2_window(conn->h, cs->id) &&
                       n <= h2_window(conn->h, 0);
     if (!end_with_head && (n || o->end))
-        e = h2_data(conn->h, cs->id, o->data, n, o->end, o->trailer, o->ntrailer);
+        e = h2_send_body(cs, o, n);
     if (e < 0)
         return e;
     s->bytes_out += n;

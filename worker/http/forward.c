@@ -433,6 +433,8 @@ void forward_response_head(struct head_out *o, const struct http_response *r,
         head_field(o, SLICE("X-Request-Id"), f->request_id);
     if (f->hsts.p != NULL)
         head_field(o, SLICE("Strict-Transport-Security"), f->hsts);
+    if (f->lines.p != NULL)
+        out_slice(o, f->lines);
     out_connection(o, f->close, f->keep_alive && !f->close, f->upgrade, false);
     if (f->upgrade)
         head_field(o, SLICE("Upgrade"), r->upgrade);

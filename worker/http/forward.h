@@ -64,6 +64,7 @@ struct forward_response {
     bool upgrade;            /* 101: Connection: upgrade and Upgrade kept */
     struct slice request_id; /* .p NULL = none */
     struct slice hsts; /* Strict-Transport-Security in place of the origin's; .p NULL = none */
+    struct slice lines; /* more fields, whole lines; .p NULL = none */
 };
 /* Status line is HTTP/1.1 always (RFC 9112 2.3); the origin's reason is kept with its status. Adds
  * Date when the origin sent none (not to 1xx; date empty = never). */

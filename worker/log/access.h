@@ -33,6 +33,8 @@ struct access_record {
     uint64_t t_queue, t_connect, t_first_byte,
         t_total;            /* queue wait, connect, request sent -> first byte, whole */
     uint64_t conn_requests; /* nth request on its connection */
+    struct slice cache;     /* what the cache did; .p NULL: the route has none */
+    int64_t cache_age;      /* of what it gave, in seconds; -1: nothing */
     int64_t wall_ms;        /* when the request head was complete */
 };
 

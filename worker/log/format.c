@@ -74,6 +74,16 @@ static struct slice format_grpc(const struct access_record *r)
     return slice_of(text, (size_t)n);
 }
 
+/* Likewise. */
+static struct slice format_cache_age(const struct access_record *r)
+{
+    static char text[24];
+    if (r->cache_age < 0)
+        return SLICE_NONE;
+    const int n = snprintf(text, sizeof(text), "%lld", (long long)r->cache_age);
+    return slice_of(text, (size_t)n);
+}
+
 static struct slice format_field(const struct http_field *f, size_t n, const struct format_op *op)
 {
     for (size_t i = 0; i < n; i++) {

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "base/panic.h"
+#include "worker/stream/cached.h"
 #include "worker/stream/https.h"
 
 #include <string.h>
@@ -118,7 +119,10 @@ static int fetch_build_head(struct stream *s)
         f.host = fetch_server_host(s);
     f.upgrade = s->upgrade;
     https_forward(s, &f);
-    forward_request_head(&o, &s->req, &f);
+    struct http_request r = s->req;
+    if (s->cached && cached_request(s, &r, &f.target) < 0)
+        return -ERR_NOMEM;
+    forward_request_head(&o, &r, &f);
     if (s->req.te_trailers && !s->upgrade && fetch_server(s)->protocol != UP_SPEAKS_H1)
         fetch_add_te(&o);
     if (o.overflow)
@@ -385,7 +389,9 @@ void fetch_on_wake(struct up_waiter *w)
 void fetch_on_timer(struct timer *t)
 {
     struct stream *s = CONTAINER(t, struct stream, timer);
-    if (s->state == STREAM_QUEUED) {
+    if (s->state == STREAM_HIT || s->state == STREAM_FOLLOW) {
+        cached_on_timer(s);
+    } else if (s->state == STREAM_QUEUED) {
         upstream_unwait(s->upstream, &s->waiter);
         fetch_unqueued(s);
         stream_error(s, ERR_QUEUE_TIMEOUT);
@@ -558,6 +564,11 @@ static int fetch_on_head(void *user, const struct http_response *r)
     s->first_us = s->conn->sent_us && s->conn->first_us > s->conn->sent_us
                       ? s->conn->first_us - s->conn->sent_us
                       : 0;
+    if (s->cached) {
+        int e = cached_on_head(s, r);
+        if (e)
+            return e < 0 ? e : 0;
+    }
     s->resp = *r;
     s->have_resp = true;
     s->kept = false;
@@ -568,7 +579,8 @@ static int fetch_on_head(void *user, const struct http_response *r)
                                        .framing = fetch_client_framing(s, r),
                                        .content_length = r->content_length,
                                        .upgrade = r->status == 101 || r->status == 426,
-                                       .hsts = https_hsts(s)};
+                                       .hsts = https_hsts(s),
+                                       .lines = s->cached ? cached_pass_lines(s) : SLICE_NONE};
     s->fwd.write_length =
         r->has_length && s->fwd.framing != HTTP_BODY_CHUNKED && s->fwd.framing != HTTP_BODY_CLOSE;
     s->status = (uint16_t)r->status;
@@ -594,14 +606,35 @@ static void fetch_keep_head(struct stream *s)
     s->kept = !arena_failed(&s->arena);
 }
 
-static int fetch_answer_complete(struct stream *s, int sent)
+void fetch_answered(struct stream *s)
 {
     struct up_conn *c = s->conn;
     s->conn = NULL;
     s->want_body = false;
-    s->answer_end = true;
     fetch_leave(s, 0, s->status);
     up_release(c);
+}
+
+void fetch_give_up(struct stream *s, unsigned status)
+{
+    up_abort(s->conn);
+    s->conn = NULL;
+    s->want_body = false;
+    fetch_leave(s, 0, status);
+}
+
+void fetch_restart(struct stream *s)
+{
+    memset(s->tried, 0, s->upstream->words * sizeof *s->tried);
+    s->tries = 0;
+    s->out_head = SLICE_NONE;
+    fetch_pick(s);
+}
+
+static int fetch_answer_complete(struct stream *s, int sent)
+{
+    s->answer_end = true;
+    fetch_answered(s);
     if (sent == 0)
         stream_over(s, false);
     return -ERR_EOF;
@@ -657,6 +690,8 @@ static int fetch_on_data(void *user, const char *p, size_t n, bool end,
                          const struct http_field *trailer, size_t ntrailer)
 {
     struct stream *s = user;
+    if (cached_takes(s))
+        return cached_on_data(s, p, n, end);
     if (s->status == 101) {
         if (s->pending && fetch_tunnel_begin(s) < 0)
             return -ERR_EOF;

@@ -8,6 +8,7 @@
 #include "base/panic.h"
 #include "shm/metrics.h"
 #include "worker/http/uri.h"
+#include "worker/stream/cached.h"
 #include "worker/stream/fetch.h"
 #include "worker/stream/https.h"
 #include "worker/stream/synth.h"
@@ -84,13 +85,16 @@ struct stream *stream_new(struct stream_env *e, const struct stream_client *ops,
 /* Bit t of row f: the step f -> t is legal. */
 #define STEP(n) (1u << STREAM_##n)
 static const uint16_t stream_steps[STREAM__COUNT] = {
-    [STREAM_ROUTE] = STEP(PICK) | STEP(TUNNEL) | STEP(SYNTH) | STEP(DONE),
-    [STREAM_PICK] =
-        STEP(PICK) | STEP(QUEUED) | STEP(BACKOFF) | STEP(FETCH) | STEP(SYNTH) | STEP(DONE),
-    [STREAM_QUEUED] = STEP(PICK) | STEP(SYNTH) | STEP(DONE),
-    [STREAM_BACKOFF] = STEP(PICK) | STEP(SYNTH) | STEP(DONE),
-    [STREAM_FETCH] =
-        STEP(PICK) | STEP(BACKOFF) | STEP(DELIVER) | STEP(TUNNEL) | STEP(SYNTH) | STEP(DONE),
+    [STREAM_ROUTE] =
+        STEP(HIT) | STEP(FOLLOW) | STEP(PICK) | STEP(TUNNEL) | STEP(SYNTH) | STEP(DONE),
+    [STREAM_HIT] = STEP(SYNTH) | STEP(DONE),
+    [STREAM_FOLLOW] = STEP(FOLLOW) | STEP(HIT) | STEP(PICK) | STEP(SYNTH) | STEP(DONE),
+    [STREAM_PICK] = STEP(PICK) | STEP(QUEUED) | STEP(BACKOFF) | STEP(FETCH) | STEP(HIT) |
+                    STEP(SYNTH) | STEP(DONE),
+    [STREAM_QUEUED] = STEP(PICK) | STEP(HIT) | STEP(SYNTH) | STEP(DONE),
+    [STREAM_BACKOFF] = STEP(PICK) | STEP(HIT) | STEP(SYNTH) | STEP(DONE),
+    [STREAM_FETCH] = STEP(PICK) | STEP(BACKOFF) | STEP(DELIVER) | STEP(HIT) | STEP(TUNNEL) |
+                     STEP(SYNTH) | STEP(DONE),
     [STREAM_DELIVER] = STEP(DONE),
     [STREAM_TUNNEL] = STEP(DONE),
     [STREAM_SYNTH] = STEP(DONE),
@@ -176,21 +180,54 @@ static struct series_row *stream_series(struct stream *s)
     return *r;
 }
 
+static void stream_add(_Atomic uint64_t *a, uint64_t n)
+{
+    atomic_store_explicit(a, atomic_load_explicit(a, memory_order_relaxed) + n,
+                          memory_order_relaxed);
+}
+
+static void stream_count_cached(const struct cached *c, struct series_row *r)
+{
+    static const int8_t of[CACHED_WAS__COUNT] = {
+        [CACHED_WAS_NONE] = -1,
+        [CACHED_WAS_HIT] = SERIES_CACHE_HITS,
+        [CACHED_WAS_MISS] = SERIES_CACHE_MISSES,
+        [CACHED_WAS_STALE] = SERIES_CACHE_STALE,
+        [CACHED_WAS_REVALIDATED] = SERIES_CACHE_REVALIDATED,
+        [CACHED_WAS_COLLAPSED] = SERIES_CACHE_COLLAPSED,
+        [CACHED_WAS_BYPASS] = -1,
+        [CACHED_WAS_PASS] = SERIES_CACHE_MISSES,
+    };
+    if (of[c->word] >= 0)
+        stream_add(&r->cache[of[c->word]], 1);
+    if (c->bytes)
+        stream_add(&r->cache[SERIES_CACHE_BYTES], c->bytes);
+}
+
 static void stream_count(struct stream *s)
 {
     struct series_row *r = stream_series(s);
     unsigned class = s->status / 100;
-    _Atomic uint64_t *a[] = {&r->requests, &r->status[class < 6 ? class : 0], &r->bytes_in,
-                             &r->bytes_out};
-    const uint64_t n[] = {1, 1, s->bytes_in, s->bytes_out};
-    for (int i = 0; i < 4; i++)
-        atomic_store_explicit(a[i], atomic_load_explicit(a[i], memory_order_relaxed) + n[i],
-                              memory_order_relaxed);
+    stream_add(&r->requests, 1);
+    stream_add(&r->status[class < 6 ? class : 0], 1);
+    stream_add(&r->bytes_in, s->bytes_in);
+    stream_add(&r->bytes_out, s->bytes_out);
+    if (s->cached)
+        stream_count_cached(s->cached, r);
     hist_add(&r->total, s->end_us);
     if (s->malformed || (s->reason && !s->tries && err_source(s->reason) == ERR_SRC_CLIENT))
         counter_add(s->env->ctr, CTR_BAD_REQUESTS, 1);
     if (s->reason == ERR_NOMEM)
         counter_add(s->env->ctr, CTR_NOMEM, 1);
+}
+
+void stream_settle(struct stream *s)
+{
+    s->end_us = clock_us() - s->begin_us;
+    stream_count(s);
+    s->env->log(s);
+    s->settled = true;
+    s->env->nsettled++;
 }
 
 void stream_over(struct stream *s, bool cut)
@@ -200,9 +237,13 @@ void stream_over(struct stream *s, bool cut)
         return;
     if (s->state == STREAM_TUNNEL)
         gauge_add(e->gau, GAU_TUNNELS, -1);
-    s->end_us = clock_us() - s->begin_us;
     stream_set_state(s, STREAM_DONE);
-    if (!s->moved) {
+    if (s->cached)
+        cached_end(s);
+    if (s->settled) {
+        e->nsettled--;
+    } else if (!s->moved) {
+        s->end_us = clock_us() - s->begin_us;
         stream_count(s);
         e->log(s);
     }
@@ -268,7 +309,8 @@ static void stream_synth(struct stream *s, unsigned status, struct slice type, s
                                        .write_length = !bodiless,
                                        .content_length = body.n,
                                        .request_id = s->request_id,
-                                       .hsts = https_hsts(s)};
+                                       .hsts = https_hsts(s),
+                                       .lines = s->cached ? cached_pass_lines(s) : SLICE_NONE};
     s->have_resp = true;
     s->kept = true;
     s->status = (uint16_t)status;
@@ -289,8 +331,15 @@ static void stream_synth(struct stream *s, unsigned status, struct slice type, s
     stream_over(s, e < 0);
 }
 
+void stream_plain(struct stream *s, unsigned status, struct slice type, struct slice body)
+{
+    stream_synth(s, status, type, body, SLICE_NONE, SLICE_NONE);
+}
+
 void stream_error(struct stream *s, int err)
 {
+    if (s->cached && cached_on_error(s, err))
+        return;
     int status = err_status(err);
     s->reason = err < 0 ? -err : err;
     if (!status || s->status) {
@@ -469,7 +518,7 @@ void stream_begin(struct stream *s)
         stream_metrics(s);
     else if (!s->route->upstream)
         stream_error(s, ERR_NO_ROUTE);
-    else
+    else if (!s->scope->cache || !cached_begin(s))
         fetch_begin(s);
 }
 
@@ -479,8 +528,12 @@ void stream_drained(struct stream *s)
 {
     if (s->state == STREAM_DONE)
         return;
-    if (s->answer_end)
+    if (s->answer_end && cached_outlives(s))
+        cached_detach(s, 0);
+    else if (s->answer_end)
         stream_over(s, false);
+    else if (cached_reading(s))
+        cached_pump(s);
     else if (s->conn)
         up_resume(s->conn);
 }
@@ -493,6 +546,10 @@ void stream_client_failed(struct stream *s, int err)
     if (s->answer_end && s->state != STREAM_TUNNEL && err_status(err)) {
         /* The answer stands already; what is wrong with the rest of the request only ends the
          * connection. */
+        return;
+    }
+    if (cached_outlives(s)) {
+        cached_detach(s, err);
         return;
     }
     fetch_cancel(s, err);

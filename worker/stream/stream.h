@@ -13,13 +13,26 @@
 
 struct stream;
 
+#define STREAM_IOV 16 /* pieces of stream_out.iov at most */
+
+/* A head from the store, as it goes to HTTP/1 clients but for what depends on the connection. */
+struct stream_wire {
+    struct slice part[3]; /* status line and fields, whole lines; some may be empty */
+    struct slice own;     /* further lines, at the beginning of loop.scratch_head */
+};
 /* A piece of the answer for the client's side. */
 struct stream_out {
     const struct http_response *resp; /* NULL: the head has gone already */
+    const struct stream_wire *wire;   /* in its place */
     /* with resp; the client's side decides about close and keep_alive */
     struct forward_response *fwd;
     const char *data;
     size_t n;
+    /* Bytes of the store in place of data, n in all. They need not be copied when the client does
+     * not take them: *taken says how many it did; fewer than n only with a return of 1. */
+    const struct iovec *iov;
+    int niov;
+    size_t *taken;
     const struct http_field *trailer; /* with end */
     size_t ntrailer;
     bool end;
@@ -43,7 +56,8 @@ struct stream_client {
 
 enum stream_state {
 #define STREAM_STATES(X)                                                                           \
-    X(ROUTE) X(PICK) X(QUEUED) X(BACKOFF) X(FETCH) X(DELIVER) X(TUNNEL) X(SYNTH) X(DONE)
+    X(ROUTE)                                                                                       \
+    X(HIT) X(FOLLOW) X(PICK) X(QUEUED) X(BACKOFF) X(FETCH) X(DELIVER) X(TUNNEL) X(SYNTH) X(DONE)
 #define X(n) STREAM_##n,
     STREAM_STATES(X)
 #undef X
@@ -70,6 +84,7 @@ struct stream_env {
     const struct config *config;
     struct segment *segment;
     struct upstreams *upstreams;
+    struct caches *caches;
     struct route_table *routes;
     struct counter_row *ctr;
     struct gauge_row *gau;
@@ -82,6 +97,7 @@ struct stream_env {
     struct pipes pipes;
     struct list all; /* struct stream.all */
     uint64_t rng[2];
+    uint32_t nsettled; /* exchanges without a client */
     void (*log)(const struct stream *s);
 };
 
@@ -106,6 +122,7 @@ struct stream {
     struct slice request_id;
     const struct conf_route *route;
     const struct conf_scope_keys *scope;
+    struct cached *cached; /* NULL: its route has no cache; see cached.h */
     struct upstream *upstream;
     struct up_conn *conn;
     struct pipe *pipe;     /* a long body passes through it uncopied */
@@ -137,7 +154,8 @@ struct stream {
     bool malformed; /* req is not to be trusted: only an error answer follows */
     bool have_resp, kept, body_end, answer_end, no_replay, want_body;
     bool reused, fresh, retry_counted, upgrade, up_eof, client_eof, in_begin;
-    bool grpc; /* either side may be silent for as long as a tunnel's may */
+    bool grpc;    /* either side may be silent for as long as a tunnel's may */
+    bool settled; /* counted and logged, its client is gone: it only fills the cache */
     struct arena arena;
     char inline_mem[STREAM_ARENA] __attribute__((aligned(16)));
 };

@@ -4,6 +4,9 @@ backend origin {
     .port = "@ORIGIN@";
 }
 sub vcl_recv {
+    if (req.url ~ "^/c/") {
+        return (hash);
+    }
     return (pass);
 }
 sub vcl_backend_response {
