@@ -20,7 +20,8 @@
 #define RECORD_BYTES 34816u       /* a TLS record each way, while something is under way */
 #define H2_BYTES     26624u       /* an HTTP/2 session: nghttp2's state and its HPACK tables */
 #define CERT_BYTES   7168u        /* a certificate with its chain, and its key */
-#define CACHE_EXTRA  25u          /* a cache's metadata: 1/25 of its size */
+#define CACHE_EXTRA  25u          /* a cache's metadata: 1/25 of its size, and */
+#define CACHE_PINS   (12u << 20)  /* a fixed part, though never more than the size again */
 #define WORKER_BYTES (6ull << 20) /* process, tables, caches of free blocks */
 
 static void row(struct buf *out, const char *what, uint64_t n, uint64_t each, uint64_t sum)
@@ -164,8 +165,9 @@ uint64_t config_memory_bound(const struct config *c, struct buf *out)
         char what[80];
         uint64_t size = c->cache[i]->k.size;
         (void)snprintf(what, sizeof what, "cache " SLICE_FMT, SLICE_ARG(c->cache[i]->name));
-        row(out, what, 1, add(size, size / CACHE_EXTRA), add(size, size / CACHE_EXTRA));
-        total = add(total, add(size, size / CACHE_EXTRA));
+        size = add(size, size / CACHE_EXTRA + least(size, CACHE_PINS));
+        row(out, what, 1, size, size);
+        total = add(total, size);
     }
     row(out, "at most", 1, total, total);
     return total;

@@ -20,6 +20,7 @@ libmaster_a_SOURCES = \
 	master/ticket.c master/ticket.h \
 	master/upgrade.c master/upgrade.h \
 	master/verbs.c master/verbs.h \
+	master/verbs_cache.c \
 	master/verbs_status.c \
 	master/verbs_upstream.c \
 	master/wait.c master/wait.h \

@@ -8,8 +8,8 @@
 #include "master/certs.h"
 #include "master/job.h"
 #include "master/master.h"
-#include "master/ticket.h"
 #include "master/query.h"
+#include "master/ticket.h"
 #include "master/wait.h"
 
 #include <errno.h>

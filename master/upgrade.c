@@ -8,6 +8,7 @@
 #include "master/job.h"
 #include "master/master.h"
 #include "master/ticket.h"
+#include "master/verbs.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -145,6 +146,10 @@ static void upgrade_exec(void)
     char number[16];
     if (reload_running() || master.stopping || !master.live) {
         upgrade_refuse("a reload or stop has begun meanwhile");
+        return;
+    }
+    if (verbs_cache_busy()) { /* the new program would not know whose its slot is */
+        upgrade_refuse("rpctl cache is at work; try again");
         return;
     }
     int fd = upgrade_memfd();

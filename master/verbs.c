@@ -347,17 +347,17 @@ static void verbs_wait(struct conn *c)
 void verbs_run(struct conn *c)
 {
     static void (*const run[VERB__COUNT])(struct conn * c) = {
-        [VERB_cert] = verbs_cert,         [VERB_check] = verbs_local,
-        [VERB_completion] = verbs_local,  [VERB_config] = verbs_config,
-        [VERB_conns] = verbs_conns,       [VERB_explain] = verbs_explain,
-        [VERB_fsck] = verbs_fsck,         [VERB_help] = verbs_local,
-        [VERB_log] = verbs_log,           [VERB_metrics] = verbs_metrics,
-        [VERB_reload] = verbs_reload,     [VERB_reopen] = verbs_reopen,
-        [VERB_server] = verbs_server,     [VERB_show] = verbs_show,
-        [VERB_stat] = verbs_stat,         [VERB_status] = verbs_status,
-        [VERB_stop] = verbs_stop,         [VERB_upgrade] = verbs_upgrade,
-        [VERB_upstream] = verbs_upstream, [VERB_version] = verbs_version,
-        [VERB_wait] = verbs_wait,
+        [VERB_cache] = verbs_cache,     [VERB_cert] = verbs_cert,
+        [VERB_check] = verbs_local,     [VERB_completion] = verbs_local,
+        [VERB_config] = verbs_config,   [VERB_conns] = verbs_conns,
+        [VERB_explain] = verbs_explain, [VERB_fsck] = verbs_fsck,
+        [VERB_help] = verbs_local,      [VERB_log] = verbs_log,
+        [VERB_metrics] = verbs_metrics, [VERB_reload] = verbs_reload,
+        [VERB_reopen] = verbs_reopen,   [VERB_server] = verbs_server,
+        [VERB_show] = verbs_show,       [VERB_stat] = verbs_stat,
+        [VERB_status] = verbs_status,   [VERB_stop] = verbs_stop,
+        [VERB_upgrade] = verbs_upgrade, [VERB_upstream] = verbs_upstream,
+        [VERB_version] = verbs_version, [VERB_wait] = verbs_wait,
     };
     run[c->verb](c);
 }
@@ -365,4 +365,5 @@ void verbs_run(struct conn *c)
 void verbs_conn_gone(const struct conn *c)
 {
     upgrade_conn_gone(c);
+    verbs_cache_conn_gone(c);
 }

@@ -14,6 +14,11 @@ void verbs_status(struct conn *c);
 /* 0, PROTO_DEGRADED or PROTO_CRITICAL; one line per reason into out (may be NULL).
  * certificates: theirs too, which no waiting mends. */
 uint32_t verbs_health(struct buf *out, bool certificates);
+/* verbs_cache.c */
+void verbs_cache(struct conn *c);
+void verbs_cache_conn_gone(const struct conn *c);
+/* A child that walks over a cache has not ended yet. */
+bool verbs_cache_busy(void);
 /* verbs_upstream.c */
 void verbs_upstream(struct conn *c);
 void verbs_server(struct conn *c);

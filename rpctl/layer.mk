@@ -7,7 +7,7 @@ librpctl_a_SOURCES = \
 	rpctl/verb.c rpctl/verb.h rpctl/verb.def
 
 sbin_PROGRAMS += sbin/rpctl
-sbin_rpctl_SOURCES = rpctl/main.c
+sbin_rpctl_SOURCES = rpctl/main.c rpctl/warm.c rpctl/warm.h
 sbin_rpctl_LDADD = librpctl.a $(LIBS_BASE)
 
 check_PROGRAMS += t/unit/proto_test

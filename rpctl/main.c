@@ -5,6 +5,7 @@
 #include "base/num.h"
 #include "rpctl/client.h"
 #include "rpctl/verb.h"
+#include "rpctl/warm.h"
 
 #include <config.h>
 
@@ -152,6 +153,38 @@ static int check(const struct options *o, int argc, char **argv)
     return PROTO_NOT_RUNNING;
 }
 
+/* The master says where, the tool asks: a proxy need not be a client of itself. */
+static int warm(const struct options *o, int argc, char **argv)
+{
+    static char word[] = "cache", address_of[] = "warm";
+    char *ask[] = {word, address_of};
+    const char *field[PROTO_MAX_ARGS];
+    struct warm w = {.field = field, .json = (o->flags & PROTO_JSON) != 0};
+    struct options plain = *o;
+    struct buf address;
+    for (int i = 2; i < argc; i++) {
+        if (strcmp(argv[i], "-H") == 0 && i + 1 < argc && w.nfield < (int)PROTO_MAX_ARGS)
+            field[w.nfield++] = argv[++i];
+        else if (!w.file && (argv[i][0] != '-' || argv[i][1] == '\0'))
+            w.file = argv[i];
+        else
+            argc = 0; /* not understood */
+    }
+    if (!w.file || argc == 0) {
+        struct buf b;
+        buf_init(&b, 0);
+        verb_usage(VERB_cache, &b);
+        return say(&b, stderr, PROTO_USAGE);
+    }
+    plain.flags = 0;
+    buf_init(&address, 4096);
+    int code = call(&plain, 2, ask, &address, false);
+    if (code == PROTO_DONE)
+        code = warm_run(&w, slice_of(address.p, address.n > 0 ? address.n - 1 : 0));
+    buf_fini(&address);
+    return code;
+}
+
 static int version(const struct options *o, int argc, char **argv)
 {
     struct buf b;
@@ -227,6 +260,8 @@ int main(int argc, char **argv)
     }
     if (v->role == VERB_LOCAL)
         return local((enum verb_id)id, &o, argc, argv);
+    if (id == VERB_cache && strcmp(argv[1], "warm") == 0)
+        return warm(&o, argc, argv);
     if (id == VERB_version)
         return version(&o, argc, argv);
     return call(&o, argc, argv, NULL, false);

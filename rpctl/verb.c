@@ -70,6 +70,15 @@ void verb_usage(enum verb_id id, struct buf *out)
 {
     const struct verb *v = &verb_table[id];
     buf_printf(out, "usage: rpctl %s%s%s\n", v->word, v->args[0] ? " " : "", v->args);
+    if (id == VERB_cache)
+        buf_str(out,
+                "       rpctl cache stat [NAME]\n"
+                "       rpctl cache list [PREFIX] [-n N] [--cache NAME]\n"
+                "       rpctl cache show URL [--cache NAME]\n"
+                "       rpctl cache purge URL|--prefix URL|--host HOST|--tag TAG|--all [--soft] "
+                "[--dry-run] [--cache NAME]\n"
+                "       rpctl cache fsck [NAME] [--repair]\n"
+                "       rpctl cache warm FILE [-H FIELD ...]\n");
 }
 
 void verb_help(struct buf *out)
@@ -114,6 +123,19 @@ void verb_completion_bash(struct buf *out)
     buf_str(
         out,
         "-s --json --timeout\" -- \"$cur\")) ;;\n"
+        "    cache)\n"
+        "        case $prev in\n"
+        "        cache) COMPREPLY=($(compgen -W \"stat list show purge fsck warm\" -- \"$cur\")) "
+        ";;\n"
+        "        warm) COMPREPLY=($(compgen -f -- \"$cur\")) ;;\n"
+        "        stat | fsck | --cache) COMPREPLY=($(compgen -W \"$(rpctl cache stat 2>/dev/null | "
+        "awk '$1 == \"cache\" { print $2 }') --repair\" -- \"$cur\")) ;;\n"
+        "        --prefix | --host | --tag | -n | -H) ;;\n"
+        "        *) COMPREPLY=($(compgen -W \"--prefix --host --tag --all --soft --dry-run --cache "
+        "-n "
+        "-H\" -- \"$cur\")) ;;\n"
+        "        esac\n"
+        "        ;;\n"
         "    cert) COMPREPLY=($(compgen -W \"$(rpctl cert 2>/dev/null | awk '{ gsub(\",\", \" \", "
         "$2); print $2 }')\" -- \"$cur\")) ;;\n"
         "    check) COMPREPLY=($(compgen -f -- \"$cur\")) ;;\n"

@@ -249,7 +249,7 @@ static void test_memory(void)
     buf_clear(&b);
     uint64_t cached = f.c ? config_memory_bound(f.c, &b) : 0;
     buf_chr(&b, 0);
-    tap_ok(cached >= plain + (104ull << 20) && cached < plain + (105ull << 20),
+    tap_ok(cached >= plain + (116ull << 20) && cached < plain + (117ull << 20),
            "a cache and its metadata: %llu", (unsigned long long)(cached - plain));
     tap_ok(strstr(b.p, "cache main "), "in the table");
     fixture_end(&f);
