@@ -175,6 +175,14 @@ static int fill_super(struct cache *c)
     return 0;
 }
 
+void cache_rekey(struct cache *c, const struct hash_key *key)
+{
+    c->sb.key = *key;
+    c->sb.crc = super_crc(&c->sb);
+    memcpy(c->base + CACHE_SUPER_B, &c->sb, sizeof(c->sb));
+    memcpy(c->base, &c->sb, sizeof(c->sb));
+}
+
 static struct cache *handle_new(void)
 {
     struct cache *c = calloc(1, sizeof(*c));

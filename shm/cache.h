@@ -229,7 +229,9 @@ struct cache_fill {
     uint32_t page, room; /* current page, bytes free in it */
     uint32_t first, npages, ntags, lead;
     uint64_t size, expect; /* lead + body bytes */
+    uint64_t version;      /* of an object that comes back from disk; 0: a new one */
     bool headed, orphaned;
+    bool main; /* with version: it had earned its place in the main queue */
 };
 
 struct cache_follow {
@@ -351,6 +353,9 @@ int cache_repair(struct cache_worker *w);
     X(TAKEOVER, "fills_taken_over")                                                                \
     X(NO_ROOM, "no_room")                                                                          \
     X(RACE, "lost_races")                                                                          \
+    X(PERSIST, "persisted_bytes")                                                                  \
+    X(REFUSED, "refused_files")                                                                    \
+    X(RESTORE, "restored")                                                                         \
     X(CORRUPT, "corrupt")
 
 enum cache_ctr {
@@ -370,6 +375,8 @@ struct cache_stat {
     uint64_t pages, pages_used, bodies, flights;
     uint64_t max_object;
     uint64_t huge; /* bytes backed by huge pages */
+    /* Of the persister: what it has on disk, and slabs that are not there as they are. */
+    uint64_t disk_files, disk_bytes, disk_pending;
     uint64_t ctr[CACHE_CTR__COUNT];
 };
 /* Walks descriptors and index: for people, not for each request. */

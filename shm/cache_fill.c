@@ -415,7 +415,9 @@ static int publish(struct cache_worker *w, const struct cache_fill *f, bool *ret
         .first = f->first,
         .body = CACHE_NONE,
         .meta = slice_of((const char *)p + 8u * f->ntags, f->lead - 8u * f->ntags),
-        .size = f->size - f->lead};
+        .size = f->size - f->lead,
+        .version = f->version,
+        .main = f->main};
 
     *ret_paged = full > 0;
     if (full == 0) {

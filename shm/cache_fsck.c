@@ -271,6 +271,9 @@ void cache_stat(const struct cache *c, struct cache_stat *ret)
     ret->index_room = (uint64_t)c->sb.nbucket * CACHE_WAYS;
     ret->pages = c->npage;
     ret->huge = huge_bytes(c);
+    ret->disk_files = atomic_load(&cache_hot(c)->disk_files.v);
+    ret->disk_bytes = atomic_load(&cache_hot(c)->disk_bytes.v);
+    ret->disk_pending = atomic_load(&cache_hot(c)->disk_pending.v);
     for (uint32_t i = 0; i < c->sb.nslab; i++)
         stat_slab(c, i, ret);
     for (uint32_t b = 0; b < c->sb.nbucket; b++) {

@@ -63,6 +63,7 @@ struct cache_hot {
     struct cache_seq page_free; /* how often pages were given back */
     /* Highest slot ever used + 1, twice: a scan for pins must not end early by a flipped bit. */
     struct cache_seq slot_bound[2];
+    struct cache_seq disk_files, disk_bytes, disk_pending; /* cache_stat; the persister's */
     struct cache_seq purge[CACHE_SITES];
 };
 
@@ -399,8 +400,9 @@ struct cache_parts { /* of which a record is made */
     const uint32_t *pages; /* or, pages NULL and npages > 0: the chain from `first` */
     uint32_t ntags, npages, first, body, body_gen, lead;
     struct slice meta, tail;
-    uint64_t size, version;
-    bool lead_meta; /* meta stands in front of the body: summed, not copied */
+    uint64_t size, version; /* version 0: the next */
+    bool lead_meta;         /* meta stands in front of the body: summed, not copied */
+    bool main;              /* to the main queue, whatever the ghosts say */
 };
 /* Bytes of the record, 0 when there can be none. */
 uint32_t cache_record_size(const struct cache *c, const struct cache_parts *p);
@@ -498,7 +500,11 @@ void cache_ghost_put(struct cache_worker *w, const struct cache_key *k);
 /* Whether a purge reaches the record: 0 no, 1 soft, 2 gone. */
 int cache_purge_test(const struct cache *c, const struct cache_scope *scope,
                      const struct cache_head *h, const uint64_t *tags);
+/* The same for tags and the name all objects have, without a note on the record. */
+int cache_purge_peek(const struct cache *c, const struct cache_head *h, const uint64_t *tags);
 int cache_layout(struct cache *c, const struct cache_options *o);
+/* Gives a cache that nobody else uses yet another key. */
+void cache_rekey(struct cache *c, const struct hash_key *key);
 /* Notes a change of the flight for the slots in bits; adds those that sleep to kick. */
 void cache_flight_note(struct cache *c, uint32_t flight, const uint64_t bits[CACHE_SLOTS / 64],
                        uint64_t kick[CACHE_SLOTS / 64]);

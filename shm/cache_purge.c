@@ -110,3 +110,10 @@ int cache_purge_test(const struct cache *c, const struct cache_scope *scope,
     }
     return gone;
 }
+
+int cache_purge_peek(const struct cache *c, const struct cache_head *h, const uint64_t *tags)
+{
+    const uint64_t all = CACHE_NAME_ALL;
+
+    return worst(c, h->site, tags, h->ntags, h->birth, worst(c, h->site, &all, 1, h->birth, 0));
+}

@@ -236,10 +236,11 @@ int cache_store_record(struct cache_worker *w, struct cache_parts *p)
 {
     struct cache_head h;
     uint64_t word;
-    const uint32_t queue = cache_ghost_take(w, p->key);
+    const uint32_t queue = p->main || cache_ghost_take(w, p->key);
     int rc;
 
-    p->version = atomic_fetch_add(&cache_hot(w->c)->version.v, 1) + 1;
+    if (p->version == 0)
+        p->version = atomic_fetch_add(&cache_hot(w->c)->version.v, 1) + 1;
     rc = store(w, queue, p, &h, &word);
     if (rc == 0)
         rc = cache_index_publish(w, &h, word);

@@ -3,16 +3,19 @@ libshm_a_SOURCES = \
 	shm/abuse.c shm/abuse.h \
 	shm/cache.c shm/cache.h shm/cache_layout.h \
 	shm/cache_body.c \
+	shm/cache_disk.c shm/cache_disk.h \
 	shm/cache_evict.c \
 	shm/cache_fill.c \
 	shm/cache_follow.c \
 	shm/cache_fsck.c \
 	shm/cache_index.c \
 	shm/cache_key.c \
+	shm/cache_persist.c shm/cache_persist.h shm/cache_persist_in.h \
 	shm/cache_meta.c shm/cache_meta.h \
 	shm/cache_purge.c \
 	shm/cache_reap.c \
 	shm/cache_record.c \
+	shm/cache_restore.c \
 	shm/cache_slab.c \
 	shm/cache_store.c \
 	shm/cert.c shm/cert.h \
@@ -83,6 +86,10 @@ check_PROGRAMS += t/unit/cache_ratio_test
 UNIT_TESTS += t/unit/cache_ratio_test
 t_unit_cache_ratio_test_SOURCES = t/unit/cache_ratio_test.c t/unit/cache_fixture.h t/unit/tap.h
 t_unit_cache_ratio_test_LDADD = $(LIBS_SHM) -lm
+check_PROGRAMS += t/unit/cache_persist_test
+UNIT_TESTS += t/unit/cache_persist_test
+t_unit_cache_persist_test_SOURCES = t/unit/cache_persist_test.c t/unit/cache_fixture.h t/unit/tap.h
+t_unit_cache_persist_test_LDADD = $(LIBS_SHM)
 noinst_PROGRAMS += t/bench/cache_bench
 t_bench_cache_bench_SOURCES = t/bench/cache_bench.c
 t_bench_cache_bench_LDADD = $(LIBS_SHM)
