@@ -476,6 +476,9 @@ static bool h2_on_misbehaved(void *user, uint32_t points)
                              : (conn->own_points += points);
     if (sum <= most)
         return true;
+    if (conn->abusive)
+        return false;
+    conn->abusive = true;
     counter_add(cs->ctr, CTR_H2_REFUSED, 1);
     if (!cs->abuse_logged_ms || clock_ms() - cs->abuse_logged_ms > H2_LOG_MS) {
         cs->abuse_logged_ms = clock_ms();

@@ -521,7 +521,10 @@ static int h2_on_sent(nghttp2_session *session, const nghttp2_frame *frame, void
     struct h2_stream *s;
     switch (frame->hd.type) {
     case NGHTTP2_DATA:
-        h2_abuse_earn(&h->abuse, frame->hd.length, end);
+        /* What is short because there was no more (a message of gRPC) is answered by updates as
+         * short; what is short because the window was, was asked for. */
+        h2_abuse_earn(&h->abuse, frame->hd.length,
+                      end || (h2_window(h, frame->hd.stream_id) > 0 && h2_window(h, 0) > 0));
         if (end)
             h2_sent_end(h, frame->hd.stream_id);
         break;
