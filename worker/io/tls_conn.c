@@ -15,14 +15,18 @@
 #include <sys/socket.h>
 
 enum {
-    CONN_FULL = 16384,          /* contents of a record, RFC 8446 5.1 */
-    CONN_SMALL = 1300,          /* fits into one segment: the peer need not wait for a second one */
-    CONN_FRESH = 40 * 1024,     /* small records at first: about an initial window and a bit */
-    CONN_SILENCE_MS = 1000,     /* after it the congestion window may have shrunk */
-    CONN_BATCH = 240 * 1024,    /* plaintext of one send() */
-    CONN_WIRE = 288 * 1024,     /* its records, and a flight of a handshake */
-    CONN_UNSENT_MAX = 1 << 20,  /* a peer that provokes answers and reads none is cut off */
-    CONN_READ_FIRST = 16 * 1024 /* so that tls_take_back() needs no more room */
+    CONN_FULL = 16384,         /* contents of a record, RFC 8446 5.1 */
+    CONN_SMALL = 1300,         /* fits into one segment: the peer need not wait for a second one */
+    CONN_FRESH = 40 * 1024,    /* small records at first: about an initial window and a bit */
+    CONN_SILENCE_MS = 1000,    /* after it the congestion window may have shrunk */
+    CONN_BATCH = 240 * 1024,   /* plaintext of one send() */
+    CONN_WIRE = 288 * 1024,    /* its records, and a flight of a handshake */
+    CONN_UNSENT_MAX = 1 << 20, /* a peer that provokes answers and reads none is cut off */
+    CONN_READ_FIRST = 16 * 1024, /* so that tls_take_back() needs no more room */
+    /* A call ends there although more has come: records of a byte, or of none for us, cost as much
+     * as long ones, and others want their turn. */
+    CONN_RECORDS = 128,
+    CONN_FED_MAX = 256 * 1024
 };
 
 /* Records of the call that runs; empty between calls. */
@@ -200,6 +204,11 @@ static int conn_bio_read(BIO *b, char *p, size_t n, size_t *ret_n)
         BIO_set_retry_read(b);
         return 0;
     }
+    if (c->fed >= CONN_FED_MAX) {
+        io_again(c->t->env.loop, &k->io);
+        BIO_set_retry_read(b);
+        return 0;
+    }
     if (!c->seen && n > CONN_READ_FIRST)
         n = CONN_READ_FIRST;
     ssize_t r;
@@ -228,6 +237,7 @@ static int conn_bio_read(BIO *b, char *p, size_t n, size_t *ret_n)
     }
     if (!c->seen && !conn_looks_like_tls(c, p, (size_t)r))
         return 0;
+    c->fed += (uint32_t)r;
     *ret_n = (size_t)r;
     return 1;
 }
@@ -286,12 +296,15 @@ static ssize_t conn_recv(struct link *k, char *p, size_t n)
 {
     struct tls_conn *c = k->tls;
     size_t got = 0;
+    int records = 0;
     if (c->state != TLS_OPEN && c->end == 1)
         return -ERR_SYS;
     c->drained = false;
+    c->fed = 0;
     tls_error_none();
-    while (c->end == 1 && got < n) {
+    while (c->end == 1 && got < n && records < CONN_RECORDS) {
         size_t r;
+        records++;
         if (SSL_read_ex(c->ssl, p + got, n - got, &r)) {
             got += r;
             if (c->drained && !SSL_has_pending(c->ssl))
@@ -307,7 +320,7 @@ static ssize_t conn_recv(struct link *k, char *p, size_t n)
         tls_error_none();
     }
     conn_push(c); /* answers to key updates, alerts; a failure shows with the next call */
-    if (got == n && got && SSL_has_pending(c->ssl))
+    if (got && (got == n || records == CONN_RECORDS) && SSL_has_pending(c->ssl))
         k->io.ready |= IO_READ; /* what OpenSSL has read ahead makes no edge */
     if (c->end == 1)
         return got ? (ssize_t)got : -ERR_AGAIN;
@@ -655,6 +668,7 @@ int tls_handshake(struct link *k)
             return e == -ERR_AGAIN ? e : conn_refused(c);
     }
     c->drained = false;
+    c->fed = 0;
     tls_error_none();
     int r = SSL_do_handshake(c->ssl);
     int why = r == 1 ? SSL_ERROR_NONE : SSL_get_error(c->ssl, r);

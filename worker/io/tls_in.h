@@ -64,6 +64,7 @@ struct tls_conn {
     const char *why;       /* static: why a callback of ours refused */
     uint32_t wrote_ms;     /* clock_ms() of the last write */
     uint32_t fresh;        /* bytes written since the start or the last silence, up to a bound */
+    uint32_t fed;          /* bytes from the socket during this call */
     int32_t end;           /* what recv says from now on: 0 or negative; 1 = it goes on */
     uint8_t state;         /* enum tls_state */
     bool seen : 1;         /* something has been read */
