@@ -253,6 +253,7 @@ static int cached_piece(struct stream *s, const struct stream_wire *wire,
         return 2;
     if (s->fwd.framing == HTTP_BODY_NONE)
         o.end = true;
+    c->started = c->started || head;
     int e = s->client_ops->send(s, &o);
     if (e < 0) {
         cached_gone(s);
@@ -281,8 +282,6 @@ static void cached_send(struct stream *s, const struct stream_wire *wire,
     for (;;) {
         cached_edge(s, &edge);
         int e = cached_piece(s, wire, resp, &edge);
-        if (wire || resp)
-            c->started = true;
         wire = NULL;
         resp = NULL;
         if (e < 0 || s->state == STREAM_DONE || !c->reading)
