@@ -317,6 +317,82 @@ static void test_keys(void)
     EVP_PKEY_free(p384);
 }
 
+/* A file in another form than it should be: the DER of all of it. */
+static void put_der(const char *name, X509 *x, EVP_PKEY *k)
+{
+    unsigned char *der = NULL;
+    int n = x ? i2d_X509(x, &der) : i2d_PrivateKey(k, &der);
+    if (n <= 0)
+        tap_bail("DER");
+    spew(fix_path(name), (const char *)der, (size_t)n);
+    OPENSSL_free(der);
+}
+
+/* What somebody who made a mistake with his files is told. */
+static void test_messages(void)
+{
+    X509 *x = make(ec, "DNS:m.test", 30), *other = make(ec2, "DNS:ca.test", 30);
+    X509 *early = make(ec, "DNS:m.test", 30), *bare = make(ec, NULL, 30);
+    X509 *sold = make(ec, "DNS:m.test", 30), *sha1 = make(rsa, "DNS:m.test", 30);
+    EVP_PKEY *weak = EVP_RSA_gen(1024);
+    X509_gmtime_adj(X509_getm_notBefore(early), 86400L);
+    X509_NAME_add_entry_by_txt(X509_get_subject_name(bare), "CN", MBSTRING_UTF8,
+                               (const unsigned char *)"m.test", -1, -1, 0);
+    fix_extension(sold, sold, NID_info_access, "caIssuers;URI:http://ca.test/ca.cer");
+    X509_NAME_add_entry_by_txt(X509_get_subject_name(other), "CN", MBSTRING_UTF8,
+                               (const unsigned char *)"CA", -1, -1, 0);
+    X509_set_issuer_name(sha1,
+                         X509_get_subject_name(other)); /* a root's own signature is nobody's */
+    if (!X509_sign(early, ec, EVP_sha256()) || !X509_sign(bare, ec, EVP_sha256()) ||
+        !X509_sign(sold, ec, EVP_sha256()) || !X509_sign(other, ec2, EVP_sha256()) ||
+        !X509_sign(sha1, rsa, EVP_sha1()))
+        tap_bail("sign");
+    put_cert(fix_path("m.crt"), x, false);
+    put_key(fix_path("m.key"), ec, false);
+    put_key(fix_path("m2.key"), ec2, false);
+    put_der("m.der", x, NULL);
+    put_der("m.key.der", NULL, ec);
+    put_cert(fix_path("m.order"), other, false);
+    put_cert(fix_path("m.order"), x, true);
+    put_cert(fix_path("m.chain"), x, false);
+    put_cert(fix_path("m.chain"), other, true);
+    put_cert(fix_path("m.early"), early, false);
+    put_cert(fix_path("m.bare"), bare, false);
+    put_cert(fix_path("m.sold"), sold, false);
+    put_cert(fix_path("m.sha1"), sha1, false);
+    put_key(fix_path("m.rsa"), rsa, false);
+    put_both("m.weak", weak, "DNS:m.test", 30);
+    static const struct {
+        const char *pair, *says;
+        bool refused;
+    } t[] = {{"@/m.crt @/m2.key", "m2.key: the private key does not belong", true},
+             {"@/m.order @/m.key", "belongs to a later certificate of the file", true},
+             {"@/m.der @/m.key", "m.key: it is DER, not PEM", true},
+             {"@/m.crt @/m.key.der", "the private key is DER, not PEM", true},
+             {"@/m.key @/m.crt", "the certificate is the first file", true},
+             {"@/m.weak", "the key is too short", true},
+             {"@/m.sha1 @/m.rsa", "signed with SHA-1", true},
+             {"@/m.chain @/m.key", "m.chain has a chain that is not in order", false},
+             {"@/m.early @/m.key", "m.early is not valid before 2", false},
+             {"@/m.bare @/m.key", "m.bare has no subjectAltName", false},
+             {"@/m.sold @/m.key", "m.sold has no chain", false},
+             {"@/m.crt @/m.key", "", false}};
+    for (size_t i = 0; i < sizeof t / sizeof t[0]; i++) {
+        char text[256];
+        snprintf(text, sizeof text, "[certificate m]\npair = %s\n", t[i].pair);
+        bool used = use(text, true);
+        tap_ok(used != t[i].refused, "%s is %s", t[i].pair, t[i].refused ? "refused" : "taken");
+        tap_ok(t[i].says[0] ? strstr(fix_said, t[i].says) != NULL : !fix_said[0], "and says: %s",
+               t[i].says);
+        if (used)
+            fix_tls_free(&f);
+    }
+    X509 *all[] = {x, other, early, bare, sold, sha1};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        X509_free(all[i]);
+    EVP_PKEY_free(weak);
+}
+
 static void test_directory(void)
 {
     const char *why;
@@ -579,6 +655,7 @@ int main(void)
     rsa = EVP_RSA_gen(2048);
     test_choice();
     test_keys();
+    test_messages();
     test_directory();
     test_pairs();
     test_ocsp();

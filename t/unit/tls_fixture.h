@@ -24,6 +24,7 @@ struct fix_cert {
     EVP_PKEY *key;
 };
 static char fix_dir[64];
+static FIX_UNUSED char fix_said[2048]; /* what the latest fix_tls() had to complain of */
 
 static FIX_UNUSED const char *fix_path(const char *name)
 {
@@ -149,6 +150,7 @@ static FIX_UNUSED bool fix_tls(struct fix_tls *f, const char *text, struct segme
         conf_diags_print(&d, &out);
         printf("# %d: %.*s", e, SLICE_ARG(buf_slice(&out)));
     }
+    snprintf(fix_said, sizeof fix_said, "%.*s", SLICE_ARG(buf_slice(&out)));
     buf_fini(&out);
     conf_diags_fini(&d);
     conf_snapshot_free(&s);

@@ -400,7 +400,7 @@ int tls_cert_entry_load(struct certs_entry *e, struct slice cert, struct slice k
         if (rc == -ERR_INVAL && key.n && scan.has_key) /* NAME.key beside a file that has both */
             rc = tls_cert_load(cert, SLICE_NONE, &s->certs->issuers, &pair, ret_why);
     } else {
-        *ret_why = rc == -ERR_NOENT ? "there is no certificate (PEM) in the file"
+        *ret_why = rc == -ERR_NOENT ? tls_cert_no_block(cert, scan.has_key)
                                     : "the certificate cannot be read";
         rc = -ERR_INVAL;
     }
@@ -631,6 +631,26 @@ static int start_complain(const struct store_start *x, const char *key, struct c
     return x->strict ? -ERR_INVAL : 0;
 }
 
+static void start_remarks(const struct store_start *x, const struct certs_entry *e,
+                          const struct conf_pair *p)
+{
+    char date[16];
+    const char *more = tls_cert_remark(&e->pair);
+    const bool over = e->not_after_s <= x->now_s, early = e->not_before_s > x->now_s;
+    if (over || early)
+        conf_diag_add(x->d, CONF_WARNING, p->pos, NULL, "the certificate in " SLICE_FMT " %s %s",
+                      SLICE_ARG(p->cert), over ? "expired on" : "is not valid before",
+                      tls_cert_date(over ? e->not_after_s : e->not_before_s, date));
+    if (more)
+        conf_diag_add(x->d, CONF_WARNING, p->pos, NULL, "the certificate in " SLICE_FMT " %s",
+                      SLICE_ARG(p->cert), more);
+    if (e->nref == 0 && !x->s->conf->k.default_)
+        conf_diag_add(x->d, CONF_WARNING, p->pos, NULL,
+                      "the certificate in " SLICE_FMT
+                      " is for no host name and only given by default",
+                      SLICE_ARG(p->cert));
+}
+
 static int start_pair(const struct store_start *x, uint32_t nth)
 {
     const struct conf_pair *p = &x->s->conf->k.pair.v[nth];
@@ -639,7 +659,6 @@ static int start_pair(const struct store_start *x, uint32_t nth)
     const struct slice path[2] = {p->cert, p->key};
     bool two = !slice_eq(p->cert, p->key);
     const char *why = NULL;
-    char date[16];
     int rc = 0, i;
     if (!e)
         return -ERR_NOMEM;
@@ -656,17 +675,15 @@ static int start_pair(const struct store_start *x, uint32_t nth)
         rc = start_complain(x, "pair", p->pos, path[i - 1], why);
     } else {
         rc = tls_cert_entry_load(e, file[0], file[1], true, &why);
-        if (rc < 0 && rc != -ERR_NOMEM)
-            rc = start_complain(x, "pair", p->pos, p->cert, why);
-        else if (rc == 0 && e->not_after_s <= x->now_s)
-            conf_diag_add(x->d, CONF_WARNING, p->pos, NULL,
-                          "the certificate in " SLICE_FMT " expired on %s", SLICE_ARG(p->cert),
-                          tls_cert_date(e->not_after_s, date));
-        else if (rc == 0 && e->nref == 0 && !x->s->conf->k.default_)
-            conf_diag_add(x->d, CONF_WARNING, p->pos, NULL,
-                          "the certificate in " SLICE_FMT
-                          " is for no host name and only given by default",
-                          SLICE_ARG(p->cert));
+        if (rc == 0) {
+            start_remarks(x, e, p);
+        } else if (rc != -ERR_NOMEM) {
+            const struct slice key = two ? p->key : SLICE("");
+            char both[1024];
+            snprintf(both, sizeof both, SLICE_FMT "%s" SLICE_FMT, SLICE_ARG(p->cert),
+                     two ? " " : "", SLICE_ARG(key));
+            rc = start_complain(x, "pair", p->pos, slice_str(both), why);
+        }
     }
     tls_cert_file_free(&file[0]);
     tls_cert_file_free(&file[1]);

@@ -33,6 +33,11 @@ void tls_cert_issuers_fini(struct tls_issuers *is);
 int tls_cert_load(struct slice cert, struct slice key, struct tls_issuers *is, struct tls_pair *ret,
                   const char **ret_why);
 void tls_cert_unload(struct tls_pair *p);
+/* Why a file without a certificate is none; has_key: there is a private key in it. */
+const char *tls_cert_no_block(struct slice file, bool has_key);
+/* What an administrator should know of a pair that can be used: "has ...", NULL when all is well.
+ */
+const char *tls_cert_remark(const struct tls_pair *p);
 
 struct tls_staple {
     uint8_t *der;

@@ -85,11 +85,27 @@ static EVP_PKEY *load_key_der(struct slice label, const uint8_t *der, size_t n)
     return k;
 }
 
+/* DER is one SEQUENCE: its length in the next byte, or in those behind it. */
+static bool load_is_der(struct slice file)
+{
+    const uint8_t *p = (const void *)file.p;
+    return file.n > 2 && p[0] == 0x30 && (p[1] >= 0x80 || p[1] == file.n - 2);
+}
+
+static bool load_key_of_chain(EVP_PKEY *k, STACK_OF(X509) * chain)
+{
+    for (int i = 0; i < sk_X509_num(chain); i++)
+        if (X509_check_private_key(sk_X509_value(chain, i), k))
+            return true;
+    return false;
+}
+
 /* The first key of the file that belongs to the certificate. */
-static int load_key(struct slice file, X509 *cert, EVP_PKEY **ret, const char **ret_why)
+static int load_key(struct slice file, struct tls_pair *pair, const char **ret_why)
 {
     struct slice label, body;
-    bool other = false, encrypted = false, bad = false;
+    const bool der_file = load_is_der(file);
+    bool other = false, encrypted = false, bad = false, misplaced = false;
     int more;
     while ((more = tls_scan_block(&file, &label, &body)) > 0) {
         if (!tls_scan_is_key(label))
@@ -107,19 +123,25 @@ static int load_key(struct slice file, X509 *cert, EVP_PKEY **ret, const char **
         EVP_PKEY *k = n > 0 ? load_key_der(label, der, (size_t)n) : NULL;
         OPENSSL_cleanse(der, body.n);
         free(der);
-        if (k && X509_check_private_key(cert, k)) {
-            *ret = k;
+        if (k && X509_check_private_key(pair->cert, k)) {
+            pair->key = k;
             return 0;
         }
+        misplaced = misplaced || (k && load_key_of_chain(k, pair->chain));
         other = other || k;
         bad = bad || !k;
         EVP_PKEY_free(k);
     }
-    *ret_why = other       ? "the private key does not belong to the certificate"
-               : bad       ? "the private key cannot be read"
-               : encrypted ? "the private key is encrypted; rpd cannot ask for its password"
-               : more < 0  ? "the file ends in the middle of a key"
-                           : "there is no private key";
+    *ret_why =
+        misplaced   ? "the private key belongs to a later certificate of the file: the server's "
+                      "own must be the first, then its issuer"
+        : other     ? "the private key does not belong to the certificate"
+        : bad       ? "the private key cannot be read"
+        : encrypted ? "the private key is encrypted; rpd cannot ask for its password (openssl pkey "
+                      "-in KEY -out NEW writes it without)"
+        : more < 0  ? "the file ends in the middle of a key"
+        : der_file  ? "the private key is DER, not PEM (openssl pkey -inform DER converts it)"
+                    : "there is no private key";
     return -ERR_INVAL;
 }
 
@@ -190,6 +212,22 @@ static int load_chain(struct slice file, struct tls_issuers *is, uint8_t *der, s
     return more < 0 || !ret->cert ? -ERR_INVAL : 0;
 }
 
+/* OpenSSL's own words for the refusals of its security level say little. */
+static const char *load_refusal(unsigned long why)
+{
+    const char *text = why ? ERR_reason_error_string(why) : NULL;
+    switch (ERR_GET_REASON(why)) {
+    case SSL_R_EE_KEY_TOO_SMALL:
+        return "the key is too short: RSA needs 2048 bits, EC 224";
+    case SSL_R_CA_KEY_TOO_SMALL:
+        return "the key of a certificate in the chain is too short";
+    case SSL_R_CA_MD_TOO_WEAK:
+        return "it is signed with SHA-1 or MD5, which clients refuse";
+    default:
+        return text ? text : "OpenSSL does not take it";
+    }
+}
+
 int tls_cert_load(struct slice cert, struct slice key, struct tls_issuers *is, struct tls_pair *ret,
                   const char **ret_why)
 {
@@ -206,13 +244,11 @@ int tls_cert_load(struct slice cert, struct slice key, struct tls_issuers *is, s
     if (der && ret->chain && is->probe)
         e = load_chain(cert, is, der, ret, ret_why);
     if (e == 0)
-        e = load_key(key.n ? key : cert, ret->cert, &ret->key, ret_why);
+        e = load_key(key.n ? key : cert, ret, ret_why);
     if (e == 0) {
         ERR_clear_error();
         if (!SSL_CTX_use_cert_and_key(is->probe, ret->cert, ret->key, ret->chain, 1)) {
-            unsigned long why = ERR_get_error();
-            const char *text = why ? ERR_reason_error_string(why) : NULL;
-            *ret_why = text ? text : "OpenSSL does not take it";
+            *ret_why = load_refusal(ERR_get_error());
             e = -ERR_INVAL;
         }
     }
@@ -221,6 +257,44 @@ int tls_cert_load(struct slice cert, struct slice key, struct tls_issuers *is, s
     if (e < 0)
         tls_cert_unload(ret);
     return e;
+}
+
+const char *tls_cert_no_block(struct slice file, bool has_key)
+{
+    return has_key
+               ? "there is a private key but no certificate in it: the certificate is the first "
+                 "file, the key the second"
+           : load_is_der(file) ? "it is DER, not PEM (openssl x509 -inform DER converts it)"
+                               : "there is no certificate (PEM) in the file";
+}
+
+/* Certificates that are sold or given away say where their issuer's can be got (RFC 5280 section
+ * 4.2.2.1); those of a company's own authority, whose root clients know, mostly do not. */
+static bool remark_names_issuer(const X509 *x)
+{
+    AUTHORITY_INFO_ACCESS *a = X509_get_ext_d2i(x, NID_info_access, NULL, NULL);
+    bool found = false;
+    for (int i = 0; i < sk_ACCESS_DESCRIPTION_num(a) && !found; i++)
+        found = OBJ_obj2nid(sk_ACCESS_DESCRIPTION_value(a, i)->method) == NID_ad_ca_issuers;
+    AUTHORITY_INFO_ACCESS_free(a);
+    return found;
+}
+
+const char *tls_cert_remark(const struct tls_pair *p)
+{
+    const X509 *x = p->cert;
+    const int n = sk_X509_num(p->chain);
+    for (int i = 0; i < n; i++) {
+        const X509 *next = sk_X509_value(p->chain, i);
+        if (X509_NAME_cmp(X509_get_issuer_name(x), X509_get_subject_name(next)) != 0)
+            return "has a chain that is not in order: behind each certificate stands its issuer's";
+        x = next;
+    }
+    return n <= 0 && remark_names_issuer(x) ? "has no chain: most clients want its issuer's "
+                                              "certificate behind it (fullchain.pem)"
+           : X509_get_ext_by_NID(p->cert, NID_subject_alt_name, -1) < 0
+               ? "has no subjectAltName: browsers refuse it"
+               : NULL;
 }
 
 /* ---- OCSP (RFC 6960) ---- */
