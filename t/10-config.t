@@ -164,6 +164,20 @@ subtest 'which route wins' => sub {
     $s->stop;
 };
 
+subtest 'explain: which listener a URL reaches' => sub {
+    my ($plain, $other) = (free_port(), free_port());
+    my $s = rpd(config => "[listen one]\naddress = 127.0.0.1:$plain\n[listen two]\naddress = 127.0.0.1:$other\nhttps_redirect = 301\n"
+        . "[host h]\nnames = *\nlisten = one\n[route h/all]\nreturn = 204\n[host i]\nnames = i.example\nlisten = two\n[route i/all]\nreturn = 204\n");
+    my $ask = sub { ($s->rpctl('explain', 'GET', $_[0]))[1] };
+    like($ask->("http://x:$plain/"), qr/^listener\s+one .*^redirect\s+308 .*a listener with tls serves/ms, 'by its port, and what auto does');
+    like($ask->("http://i.example:$other/"), qr/^listener\s+two .*^redirect\s+301 to https \(/ms, 'another port');
+    like($ask->("http://i.example:$other/"), qr/^host\s+i /m, 'with the hosts of that listener');
+    like($ask->('http://x/'), qr/\Alistener\s+one /, 'no port: the first that speaks so');
+    like($ask->('http://x:1/'), qr/\Anote\s+no listener accepts plain HTTP on port 1\n/, 'a port that nobody has');
+    like($ask->('https://x/'), qr/\Anote\s+no listener speaks TLS\n/, 'nor TLS');
+    $s->stop;
+};
+
 subtest 'thousands of hosts and routes' => sub {
     my $port = free_port();
     my $n = $ENV{RPD_SANITIZED} ? 1000 : 4000;

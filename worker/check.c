@@ -24,21 +24,73 @@ int worker_check(const struct config *c, struct conf_diags *d)
     return e < 0 ? e : f < 0 ? f : g;
 }
 
-/* "http://host:port/path?query" or "host/path" or "/path" -> host and path. */
-static int explain_split(struct slice url, struct slice *ret_host, struct slice *ret_path)
+struct explain_url {
+    bool tls, plain; /* the scheme; neither when there is none */
+    uint16_t port;   /* 0 = the scheme's */
+    struct slice host, path;
+};
+
+/* "http://host:port/path?query" or "host/path" or "/path". */
+static int explain_split(struct slice url, struct explain_url *ret)
 {
-    if (slice_starts(url, SLICE("http://")))
-        url = slice_of(url.p + 7, url.n - 7);
-    else if (slice_starts(url, SLICE("https://")))
-        url = slice_of(url.p + 8, url.n - 8);
+    *ret = (struct explain_url){.plain = slice_starts(url, SLICE("http://")),
+                                .tls = slice_starts(url, SLICE("https://"))};
+    const size_t scheme = ret->plain ? 7 : ret->tls ? 8 : 0;
+    url = slice_of(url.p + scheme, url.n - scheme);
     ptrdiff_t slash = slice_chr(url, '/');
     struct slice authority = slash < 0 ? url : slice_of(url.p, (size_t)slash);
     struct slice target = slash < 0 ? SLICE("/") : slice_of(url.p + slash, url.n - (size_t)slash);
     ptrdiff_t q = slice_chr(target, '?');
-    *ret_path = q < 0 ? target : slice_of(target.p, (size_t)q);
-    *ret_host = SLICE_NONE;
-    uint16_t port;
-    return authority.n ? uri_authority(authority, ret_host, &port) : 0;
+    ret->path = q < 0 ? target : slice_of(target.p, (size_t)q);
+    return authority.n ? uri_authority(authority, &ret->host, &ret->port) : 0;
+}
+
+static bool explain_accepts(const struct conf_listen *l, uint16_t port)
+{
+    for (size_t i = 0; i < l->k.address.n; i++)
+        if (addr_port(&l->k.address.v[i].addr.u.sa) == port)
+            return true;
+    return false;
+}
+
+/* The listener that a client with this URL reaches: by its port, else (the ports of an example need
+ * not be those of the world) the first that speaks as the scheme wants it, else the first. */
+static const struct conf_listen *explain_listen(const struct config *c, const struct explain_url *u,
+                                                struct buf *out)
+{
+    const struct conf_listen *like = NULL;
+    const uint16_t port = u->port ? u->port : u->tls ? 443 : 80;
+    for (size_t i = 0; i < c->nlisten; i++) {
+        const struct conf_listen *l = c->listen[i];
+        if ((u->tls && !l->k.tls) || (u->plain && l->k.tls))
+            continue;
+        if (explain_accepts(l, port))
+            return l;
+        like = like ? like : l;
+    }
+    if (!like && c->nlisten > 0)
+        buf_printf(out, "note       no listener speaks %s\n", u->tls ? "TLS" : "without TLS");
+    else if (like && u->port)
+        buf_printf(out, "note       no listener accepts %s on port %u\n",
+                   u->tls     ? "TLS"
+                   : u->plain ? "plain HTTP"
+                              : "anything",
+                   u->port);
+    return like ? like : c->nlisten ? c->listen[0] : NULL;
+}
+
+/* What comes before the route's own answer. */
+static void explain_tls(const struct conf_listen *l, const struct conf_route *r, struct buf *out)
+{
+    const enum conf_hredir mode = l ? l->k.https_redirect : CONF_HREDIR_OFF;
+    if (l && !l->k.tls && mode != CONF_HREDIR_OFF)
+        buf_printf(out, "redirect   %u to https%s (https_redirect)\n",
+                   mode == CONF_HREDIR_AUTO ? 308 : (unsigned)mode,
+                   mode == CONF_HREDIR_AUTO
+                       ? " where a listener with tls serves the host and has a certificate for it"
+                       : "");
+    if (r && r->scope.client_cert == CONF_CCERT_REQUIRED)
+        buf_str(out, "needs      a verified client certificate, else 403 (client_cert)\n");
 }
 
 static void explain_upstream(const struct conf_upstream *u, struct buf *out)
@@ -60,22 +112,23 @@ int worker_explain(const struct config *c, struct slice method, struct slice url
     struct route_table *t = NULL;
     struct arena a;
     char host[256];
-    struct slice h, path, allow, norm = SLICE_NONE;
+    struct slice allow, norm = SLICE_NONE;
+    struct explain_url u;
     arena_init(&a, NULL, 0, 0);
     conf_diags_init(&d);
     int e = route_table_new(c, &d, &t), n = -ERR_BAD_TARGET;
     if (e == 0)
-        e = explain_split(url, &h, &path);
+        e = explain_split(url, &u);
     if (e == 0)
-        n = h.n ? uri_host_lower(h, host, sizeof host) : 0;
+        n = u.host.n ? uri_host_lower(u.host, host, sizeof host) : 0;
     if (e == 0 && n >= 0)
-        e = uri_normalize(path, &a, &norm);
+        e = uri_normalize(u.path, &a, &norm);
     if (e < 0 || n < 0) {
         buf_printf(out, "refused    %s\n", err_text(e < 0 ? e : n));
         goto done;
     }
     const struct conf_route *r = NULL;
-    struct route_query q = {.listen = c->nlisten ? c->listen[0] : NULL,
+    struct route_query q = {.listen = explain_listen(c, &u, out),
                             .host = slice_of(host, (size_t)n),
                             .path = norm,
                             .method = method};
@@ -89,7 +142,10 @@ int worker_explain(const struct config *c, struct slice method, struct slice url
                                                             : "");
     }
     route_explain(t, &q, out);
-    if (route_find(t, &q, &r, &allow) == 0 && r->upstream)
+    const int found = route_find(t, &q, &r, &allow);
+    if (found == 0)
+        explain_tls(q.listen, r, out);
+    if (found == 0 && r->upstream)
         explain_upstream(r->upstream, out);
 done:
     route_table_free(&t);
