@@ -21,7 +21,7 @@ my $future = cert($clients, 'young', { client => 1, start => 86400, key => 'ec:y
 my $server_kind = cert($clients, 'server.kind', { key => 'ec:kind' });
 
 my $o = origin()->serve_requests(sub { my ($r) = @_; response(200, [], $r->{head}) });
-my ($required, $optional) = (free_port(), free_port());
+my ($required, $optional, $never) = (free_port(), free_port(), free_port());
 my $s = rpd(config => <<"END", global => "workers = 1\n");
 [log main]
 file = <DIR>/access.log
@@ -39,6 +39,9 @@ address = 127.0.0.1:$optional
 tls = on
 client_ca = $clients->{file}
 client_verify = optional
+[listen never]
+address = 127.0.0.1:$never
+tls = on
 [upstream app]
 server = @{[ $o->address ]}
 [host a]
@@ -116,6 +119,8 @@ subtest 'what is logged' => sub {
     is($f[1], 'TLSv1.2', 'without a certificate');
     is($f[6], 'none', 'verify: none');
     like($f[7], qr/^-?$/, 'no subject');
+    get($never, undef, '/lognever');
+    is(($line->('/lognever'))[6], '-', 'nothing where none is asked for');
 };
 
 subtest 'what servers are told' => sub {
@@ -131,9 +136,12 @@ subtest 'what servers are told' => sub {
     $head = get($optional, undef, '/', fields => \@forged)->{body};
     unlike($head, qr/forged/, 'without a certificate they are taken out too');
     like($head, qr/^x-client-verify: none\r$/mi, 'X-Client-Verify: none');
-    unlike($head, qr/^(client-cert|x-client-subject):/mi, 'and nothing else');
+    unlike($head, qr/^(client-cert|x-client-(subject|fingerprint)):/mi, 'and nothing else');
+    $head = get($optional, $stranger, '/', fields => \@forged)->{body};
+    like($head, qr/^x-client-verify: failed:/mi, 'X-Client-Verify: failed');
+    unlike($head, qr/forged|^(client-cert|x-client-(subject|fingerprint)):/mi, 'and no name that nobody has proved');
     $head = get($optional, $good, '/', host => 'strict.test', fields => \@forged)->{body};
-    unlike($head, qr/^x-client-(verify|subject)|^client-cert/mi, 'nothing where client_cert_headers is off') if $head !~ /forged/;
+    unlike($head, qr/forged|^x-client-(verify|subject)|^client-cert/mi, 'nothing where client_cert_headers is off');
 };
 
 subtest 'resumed sessions keep the certificate' => sub {

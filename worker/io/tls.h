@@ -75,7 +75,8 @@ struct tls_info {
     struct slice cipher;      /* "TLS_AES_128_GCM_SHA256" */
     struct slice sni;         /* lower case; "" when none was sent */
     struct slice alpn;        /* "h2", "http/1.1" or "" */
-    struct slice verify;      /* of the client's certificate: "none", "ok" or "failed:REASON" */
+    struct slice verify;      /* of the client's certificate: "none", "ok" or "failed:REASON";
+                                 empty where none is asked for */
     struct slice subject;     /* RFC 2253 */
     struct slice issuer;      /* RFC 2253 */
     struct slice serial;      /* hex */

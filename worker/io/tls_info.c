@@ -177,6 +177,8 @@ bool tls_describe(const struct link *k, struct tls_info *ret)
         return false;
     const unsigned char *alpn;
     unsigned n;
+    if (SSL_get_verify_mode(c->ssl) == SSL_VERIFY_NONE)
+        ret->verify = SLICE_NONE; /* nobody was asked for one */
     ret->version = slice_str(SSL_get_version(c->ssl));
     ret->cipher = slice_str(SSL_get_cipher_name(c->ssl));
     ret->sni = slice_str(c->sni);

@@ -151,6 +151,9 @@ void https_forward(struct stream *s, struct forward_request *f)
     if (!tls_describe(s->peer->link, &t) || !t.verify.n)
         return;
     f->cert.verify = t.verify;
+    if (!tls_client_verified(s->peer->link)) /* whom it names has not been proved: a server that
+                                                looks at the name alone must not be fooled */
+        return;
     f->cert.subject = t.subject;
     f->cert.fingerprint = t.fingerprint;
     f->cert.der = tls_client_der(s->peer->link, &s->arena);
