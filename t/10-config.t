@@ -234,7 +234,7 @@ subtest '-V and usage' => sub {
     my ($status, $out, $err) = run_program($rpd, '-V');
     is($status, 0, '-V');
     like("$out$err", qr/rpd.*\d+\.\d+\.\d+/, 'version');
-    like("$out$err", qr/$_/i, "names $_") for qw(pcre2 inih c-ares);
+    like("$out$err", qr/$_/i, "names $_") for qw(pcre2 inih c-ares OpenSSL nghttp2);
     ($status) = run_program($rpd, '--no-such-option');
     is($status, 2, 'usage errors are exit 2');
 };

@@ -1,6 +1,7 @@
 /* What can be asked of a configuration without serving: deep checks, explanations, features; see
  * worker.h. */
 #include "base/err.h"
+#include "worker/http/h2.h"
 #include "worker/http/uri.h"
 #include "worker/io/tls.h"
 #include "worker/log/access.h"
@@ -159,4 +160,5 @@ void worker_features(struct buf *out)
     buf_printf(out, "pcre2 %s\n", match_version());
     buf_printf(out, "c-ares %s\n", resolver_library());
     buf_printf(out, "%s\n", tls_library());
+    buf_printf(out, "%s\n", h2_library());
 }
