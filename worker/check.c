@@ -1,6 +1,7 @@
 /* What can be asked of a configuration without serving: deep checks, explanations, features; see
  * worker.h. */
 #include "base/err.h"
+#include "worker/cache/key.h"
 #include "worker/http/h2.h"
 #include "worker/http/uri.h"
 #include "worker/io/tls.h"
@@ -9,6 +10,38 @@
 #include "worker/stream/route.h"
 #include "worker/upstream/resolver.h"
 #include "worker/worker.h"
+
+/* What tells answers apart, of each cache. */
+static int check_keys(const struct config *c, struct conf_diags *d)
+{
+    struct arena a;
+    struct key_template t;
+    int rc = 0;
+    arena_init(&a, NULL, 0, 0);
+    for (size_t i = 0; i < c->ncache; i++) {
+        const struct conf_cache *o = c->cache[i];
+        size_t at = 0;
+        bool path = false;
+        int e = key_template_parse(o->k.key, &a, &t, &at);
+        if (e < 0 && e != -ERR_NOMEM)
+            conf_diag_add(d, CONF_ERROR, o->pos, NULL,
+                          "key of [cache " SLICE_FMT "]: %s at \"" SLICE_FMT "\"",
+                          SLICE_ARG(o->name),
+                          e == -ERR_FULL ? "it has too many parts, from here on,"
+                                         : "no such variable, or no end of one,",
+                          SLICE_ARG(slice_of(o->k.key.p + at, o->k.key.n - at)));
+        for (unsigned k = 0; e == 0 && k < t.n; k++)
+            path |= t.part[k].kind == KEY_PATH;
+        if (e == 0 && !path)
+            conf_diag_add(d, CONF_WARNING, o->pos, NULL,
+                          "key of [cache " SLICE_FMT
+                          "] lacks %%{path}: all paths of a host get one answer",
+                          SLICE_ARG(o->name));
+        rc = e < 0 ? e : rc;
+    }
+    arena_fini(&a);
+    return rc;
+}
 
 int worker_check(const struct config *c, struct conf_diags *d)
 {
@@ -22,7 +55,8 @@ int worker_check(const struct config *c, struct conf_diags *d)
     route_table_free(&t);
     access_logs_free(&l);
     tls_free(&tls);
-    return e < 0 ? e : f < 0 ? f : g;
+    int h = check_keys(c, d);
+    return e < 0 ? e : f < 0 ? f : g < 0 ? g : h;
 }
 
 struct explain_url {
