@@ -179,6 +179,18 @@ void conn_reload_verdict(struct conn *c, bool ok, uint32_t generation, uint64_t 
     buf_fini(&b);
 }
 
+/* Who did what, whole: "server app/10.0.0.1:80 drain". */
+static void conn_log(const struct conn *c, const struct verb *v)
+{
+    char words[512];
+    size_t n = 0;
+    words[0] = '\0';
+    for (int i = 1; i < c->req.argc && n < sizeof words; i++)
+        n += (size_t)snprintf(words + n, sizeof words - n, " %s", c->req.argv[i]);
+    LOG_AT(v->role == VERB_OPERATE ? LOG_LV_NOTICE : LOG_LV_DEBUG, "control", "uid %u pid %d: %s%s",
+           (unsigned)c->uid, (int)c->pid, v->word, words);
+}
+
 /* Runs the command of a complete request. */
 static void conn_begin(struct conn *c)
 {
@@ -202,9 +214,7 @@ static void conn_begin(struct conn *c)
         conn_usage(c);
         return;
     }
-    LOG_AT(v->role == VERB_OPERATE ? LOG_LV_NOTICE : LOG_LV_DEBUG, "control",
-           "uid %u pid %d: %s %s", (unsigned)c->uid, (int)c->pid, v->word,
-           c->req.argc > 1 ? c->req.argv[1] : "");
+    conn_log(c, v);
     if (master.done || (master.stopping && v->role == VERB_OPERATE && c->verb != VERB_stop)) {
         conn_say(c, PROTO_REFUSED, "rpd is stopping");
         return;

@@ -110,9 +110,10 @@ void master_set_level(enum log_level lv, uint64_t for_ms)
     master.level = lv;
     if (for_ms > 0)
         ev_timer_set(&master.level_timer, for_ms, master_level_back);
-    LOG_NOTICE("log_level",
-               "log level is %s from now on, for %" PRIu64 " ms (0: until it is changed)",
-               log_level_name(lv), for_ms);
+    if (for_ms > 0)
+        LOG_NOTICE("log_level", "log level is %s for %" PRIu64 " ms", log_level_name(lv), for_ms);
+    else
+        LOG_NOTICE("log_level", "log level is %s from now on", log_level_name(lv));
     master_level_send();
 }
 

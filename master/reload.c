@@ -65,12 +65,16 @@ static void reload_remember(bool ok, struct slice text)
     r->last_wall_ms = clock_cached.wall_ms;
     r->count++;
     r->failures += !ok;
-    snprintf(r->last_text, sizeof(r->last_text), SLICE_FMT, (int)(text.n < 500 ? text.n : 500),
-             text.p);
-    for (char *p = r->last_text; *p; p++) {
-        if (*p == '\n')
-            *p = p[1] ? ';' : '\0';
+    size_t n = 0;
+    for (size_t i = 0; i < text.n && n + 2 < sizeof(r->last_text); i++) {
+        if (text.p[i] != '\n') {
+            r->last_text[n++] = text.p[i];
+        } else if (i + 1 < text.n) {
+            r->last_text[n++] = ';';
+            r->last_text[n++] = ' ';
+        }
     }
+    r->last_text[n] = '\0';
 }
 
 /* The end of a transaction; begins the next when one was asked for meanwhile. */

@@ -136,6 +136,7 @@ subtest 'error log' => sub {
 
 subtest 'log level' => sub {
     is(($s->rpctl('log', 'level', 'debug', '--for', '10s'))[0], 0, 'debug for a while');
+    ok($s->wait_log(qr/ control: uid \d+ pid \d+: log level debug --for \S+$/), 'who did it is in the log, with all that was said');
     http_get($port, '/debugged');
     ok($s->wait_log(qr/ debug /), 'is heard');
     is(($s->rpctl('log', 'level', 'nonsense'))[0], 1, 'a level that is none');
