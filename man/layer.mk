@@ -1,6 +1,6 @@
 # Manual pages. rpd.conf(5) is put together here: hand-written text around the key reference (from config/keys.def) and the log
 # variables (from worker/log/vars.def).
-dist_man_MANS = man/rpd.8 man/rpctl.8 man/rpd-tls.7
+dist_man_MANS = man/rpd.8 man/rpctl.8 man/rpd-tls.7 man/rpd-cache.7
 nodist_man_MANS = man/rpd.conf.5
 EXTRA_DIST += man/rpd.conf.5.head man/rpd.conf.5.log man/rpd.conf.5.tail
 CLEANFILES += man/rpd.conf.5
