@@ -171,7 +171,7 @@ static void test_versions(void)
                    "cipher");
         tap_is_str(i.sni, "a.test", "name");
         tap_is_str(i.alpn, "h2", "protocol");
-        tap_is_str(i.verify, "none", "no certificate");
+        tap_ok(i.verify.n == 0, "nobody asks for a certificate");
         tap_ok(!i.resumed && tls_is_h2(&b.s) && tls_is_h2(&b.c), "not resumed, h2 at both ends");
         tap_ok(tls_covers(&b.s, SLICE("a.test")) && !tls_covers(&b.s, SLICE("b.test")),
                "what its certificate is for");
@@ -214,7 +214,7 @@ static void test_alpn(void)
                    "ALPN %zu: %s", k, t[k].want);
         else
             tap_ok(b.es == -ERR_TLS_HANDSHAKE && b.ec == -ERR_UP_TLS &&
-                       strstr(tls_last_error(), "no application protocol"),
+                       strstr(tls_last_error(), "no application protocol (the peer "),
                    "ALPN %zu: refused, the client hears why: %s", k, tls_last_error());
         end(&b);
     }
@@ -255,9 +255,9 @@ static void test_names(void)
         enum listen l;
         enum server s;
         const char *why;
-    } bad[] = {{MAIN, WRONG_NAME, "hostname mismatch"},
+    } bad[] = {{MAIN, WRONG_NAME, "hostname mismatch (tls_name "},
                {MAIN, WRONG_IP, "IP address mismatch"},
-               {MAIN, WRONG_CA, "unable to get local issuer certificate"},
+               {MAIN, WRONG_CA, "unable to get local issuer certificate (tls_ca "},
                {OLD, EXPIRED, "certificate has expired"}};
     for (size_t k = 0; k < sizeof bad / sizeof *bad; k++) {
         begin(&b, bad[k].l, GOOD, bad[k].s, 0);
@@ -270,8 +270,8 @@ static void test_names(void)
             b.es = tls_handshake(&b.s);
             b.c.io.ready |= IO_READ;
         }
-        tap_ok(b.ec == -ERR_UP_CERT && strcmp(text, bad[k].why) == 0, "%s: %d %s", bad[k].why, b.ec,
-               text);
+        tap_ok(b.ec == -ERR_UP_CERT && strncmp(text, bad[k].why, strlen(bad[k].why)) == 0,
+               "%s: %d %s", bad[k].why, b.ec, text);
         tap_ok(b.es == -ERR_TLS_HANDSHAKE || b.es == 0, "the server gets an alert");
         end(&b);
     }

@@ -32,13 +32,28 @@ void tls_error_set(const char *text)
     snprintf(last_error, sizeof last_error, "%s", text);
 }
 
+/* What OpenSSL's words mean to somebody who wonders about his configuration. */
+static const char *queue_hint(unsigned long e)
+{
+    if (ERR_GET_LIB(e) != ERR_LIB_SSL)
+        return "";
+    switch (ERR_GET_REASON(e)) {
+    case SSL_R_WRONG_VERSION_NUMBER:
+        return " (the peer seems to speak no TLS)";
+    case SSL_R_TLSV1_ALERT_NO_APPLICATION_PROTOCOL:
+        return " (the peer does not speak the version of HTTP that was asked for)";
+    default:
+        return "";
+    }
+}
+
 /* The first error is the cause, what follows it are the callers' complaints. */
 static const char *queue_text(const char *otherwise, char *p, size_t cap)
 {
     unsigned long e = ERR_get_error();
     const char *s = e ? ERR_reason_error_string(e) : NULL;
     if (s)
-        snprintf(p, cap, "%s", s);
+        snprintf(p, cap, "%s%s", s, queue_hint(e));
     else if (e && ERR_SYSTEM_ERROR(e))
         snprintf(p, cap, "%s", strerror((int)ERR_GET_REASON(e)));
     else if (e)

@@ -6,6 +6,7 @@
 
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 /* Servers that agree in everything that a context holds share one. */
@@ -255,6 +256,16 @@ int tls_client_failed(struct tls_conn *c)
     long v = SSL_get_verify_result(c->ssl);
     if (!c->client->upstream->k.tls_verify || v == X509_V_OK)
         return -ERR_UP_TLS;
-    tls_error_set(X509_verify_cert_error_string(v));
+    const bool name = v == X509_V_ERR_HOSTNAME_MISMATCH || v == X509_V_ERR_IP_ADDRESS_MISMATCH;
+    const bool authority = v == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY ||
+                           v == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT ||
+                           v == X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN ||
+                           v == X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT;
+    char text[256];
+    snprintf(text, sizeof text, "%s%s", X509_verify_cert_error_string(v),
+             name        ? " (tls_name says which name to look for)"
+             : authority ? " (tls_ca names the file of its authority)"
+                         : "");
+    tls_error_set(text);
     return -ERR_UP_CERT;
 }
