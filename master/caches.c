@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "base/proc.h"
 #include "master/master.h"
+#include "shm/cache_persist.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -99,10 +100,9 @@ static bool caches_lock(int fd, bool wait)
 
 /* A cache in its file. False: why is logged, and there is none. */
 static bool caches_make_file(const struct conf_cache *o, const struct cache_options *opt,
-                             struct cache **ret)
+                             struct cache **ret, bool *ret_kept)
 {
-    bool kept;
-    int rc = cache_open_file(o->k.file.p, opt, ret, &kept);
+    int rc = cache_open_file(o->k.file.p, opt, ret, ret_kept);
     if (rc < 0) {
         LOG_WARN("cache_file", "cache " SLICE_FMT ": " SLICE_FMT " cannot hold it: %s",
                  SLICE_ARG(o->name), SLICE_ARG(o->k.file),
@@ -119,10 +119,10 @@ static bool caches_make_file(const struct conf_cache *o, const struct cache_opti
         cache_close(ret);
         return false;
     }
-    if (kept)
+    if (*ret_kept)
         cache_reap_all(*ret);
     LOG_NOTICE("cache_file", "cache " SLICE_FMT ": " SLICE_FMT " %s", SLICE_ARG(o->name),
-               SLICE_ARG(o->k.file), kept ? "is kept as it was" : "is new, empty");
+               SLICE_ARG(o->k.file), *ret_kept ? "is kept as it was" : "is new, empty");
     return true;
 }
 
@@ -131,7 +131,7 @@ static int caches_make(const struct conf_cache *o, uint32_t workers, struct conf
 {
     const struct cache_options opt = caches_options(o, workers);
     struct cache *c = NULL;
-    bool file = o->k.file.n > 0 && caches_make_file(o, &opt, &c);
+    bool kept = false, file = o->k.file.n > 0 && caches_make_file(o, &opt, &c, &kept);
     if (!file) {
         int rc = cache_create(&opt, &c);
         if (rc < 0) {
@@ -151,6 +151,7 @@ static int caches_make(const struct conf_cache *o, uint32_t workers, struct conf
         return -ERR_NOMEM;
     }
     (*ret)->refused = o->k.file.n > 0 && !file;
+    (*ret)->fresh = !kept;
     return 0;
 }
 
@@ -191,12 +192,35 @@ static struct cache_home *caches_find_refused(const struct conf_cache *o)
     return found;
 }
 
+/* The directory the cache is kept in; -1: there is none, or it cannot be used (logged). The key of
+ * what is on disk is the cache's, so it is taken before anybody uses a new one. */
+static int caches_persist(const struct conf_cache *o, struct cache_home *h)
+{
+    if (o->k.persist.n == 0)
+        return -1;
+    int fd = cache_persist_dir(o->k.persist.p, master.uid, master.gid);
+    int rc = fd < 0 ? fd : cache_persist_adopt(fd, h->cache, !h->fresh);
+    if (rc < 0) {
+        LOG_WARN("cache_persist", "cache " SLICE_FMT " cannot be kept in " SLICE_FMT ": %s",
+                 SLICE_ARG(o->name), SLICE_ARG(o->k.persist),
+                 rc == -ERR_INVAL ? "it must be a directory of the workers' user only"
+                                  : strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        return -1;
+    }
+    return fd;
+}
+
 int caches_open(struct generation *g, struct conf_diags *d)
 {
     const struct config *c = g->config;
     g->home = calloc(c->ncache + 1, sizeof(struct cache_home *));
     g->cache = calloc(c->ncache + 1, sizeof(struct cache *));
-    if (!g->home || !g->cache)
+    g->persist = calloc(c->ncache + 1, sizeof(int));
+    for (size_t i = 0; g->persist && i < c->ncache; i++)
+        g->persist[i] = -1;
+    if (!g->home || !g->cache || !g->persist)
         return -ERR_NOMEM;
     for (size_t i = 0; i < c->ncache; i++) {
         struct cache_home *h = caches_find(c->cache[i]);
@@ -211,6 +235,8 @@ int caches_open(struct generation *g, struct conf_diags *d)
         h->refs++;
         g->home[i] = h;
         g->cache[i] = h->cache;
+        g->persist[i] = caches_persist(c->cache[i], h);
+        h->fresh = false;
     }
     return 0;
 }
@@ -223,8 +249,14 @@ void caches_release(struct generation *g)
         g->home[i]->refs--;
         caches_free(g->home[i]);
     }
+    for (size_t i = 0; g->persist && i < g->config->ncache; i++) {
+        if (g->persist[i] >= 0)
+            close(g->persist[i]);
+    }
     free(g->home);
     free(g->cache);
+    free(g->persist);
+    g->persist = NULL;
     g->home = NULL;
     g->cache = NULL;
 }
@@ -257,6 +289,13 @@ size_t caches_keep(const struct generation *g, int *keep)
     for (size_t i = 0; keep && i < n; i++)
         keep[i] = cache_fd(g->cache[i]);
     return n;
+}
+
+size_t caches_keep_persist(const struct generation *g, int *keep)
+{
+    for (size_t i = 0; i < g->config->ncache; i++)
+        keep[i] = g->persist[i];
+    return g->config->ncache;
 }
 
 void caches_configure(const struct generation *g)

@@ -19,6 +19,7 @@ struct cache_home {
     unsigned refs;    /* generations of this program */
     bool inherited;   /* processes of the program before an upgrade may use it */
     bool refused;     /* a file was wanted and could not be had */
+    bool fresh;       /* nobody has used it yet */
 };
 
 /* The caches of g's configuration: g->home and g->cache, by conf_cache.id. One that an older
@@ -29,6 +30,8 @@ int caches_open(struct generation *g, struct conf_diags *d);
 void caches_release(struct generation *g);
 /* What the caches of g are that its predecessor has not: lines for the verdict of a reload. */
 void caches_note(const struct generation *g, const struct generation *old, struct buf *out);
+/* Those of g's directories for caches on disk are put into keep: of its helper. */
+size_t caches_keep_persist(const struct generation *g, int *keep);
 /* How many descriptors g's processes have to keep; they are put into keep, if given. */
 size_t caches_keep(const struct generation *g, int *keep);
 /* In a worker: what the configuration says of how it is read. */

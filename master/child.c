@@ -98,7 +98,7 @@ static _Noreturn void child_run(struct child *c, int channel)
     size_t nsock = child_sockets(c, NULL), n = 0;
     struct worker_socket *sock = calloc(nsock + 1, sizeof(*sock));
     int *keep =
-        calloc(nsock + g->config->nlog + SHM_SLOTS + caches_keep(g, NULL) + 4, sizeof(*keep));
+        calloc(nsock + g->config->nlog + SHM_SLOTS + 2 * caches_keep(g, NULL) + 4, sizeof(*keep));
     if (!sock || !keep)
         _exit(1);
     child_sockets(c, sock);
@@ -109,6 +109,8 @@ static _Noreturn void child_run(struct child *c, int channel)
     for (size_t i = 0; i < SHM_SLOTS; i++)
         keep[n++] = master.kick[i];
     n += caches_keep(g, keep + n);
+    if (c->role == WORKER_HELPER)
+        n += caches_keep_persist(g, keep + n);
     keep[n++] = channel;
     keep[n++] = segment_fd(master.segment);
     keep[n++] = g->error_fd;
@@ -139,6 +141,7 @@ static _Noreturn void child_run(struct child *c, int channel)
         .series_id = g->series_id,
         .cert_id = g->cert_id,
         .cache = g->cache,
+        .persist_fd = c->role == WORKER_HELPER ? g->persist : NULL,
         .respawned = g->state != GEN_STARTING,
         .sock = sock,
         .nsock = nsock,

@@ -18,6 +18,7 @@ struct generation {
     uint32_t *cert_id;                /* [config.ncertificate] */
     struct cache_home **home;         /* [config.ncache] */
     struct cache **cache;             /* theirs */
+    int *persist;                     /* [config.ncache]: directories on disk, or -1 */
     int *log_fd;                      /* [config.nlog] */
     int error_fd;                     /* of the error log; -1 = syslog */
     struct child *child;              /* [nchild], the helper last */

@@ -528,6 +528,10 @@ static void stat_json(const struct cache_home *h, const struct conf_cache *o,
     json_ku64(j, "slabs_draining", s->slabs_draining);
     json_ku64(j, "pages", s->pages);
     json_ku64(j, "pages_used", s->pages_used);
+    json_kstr(j, "persist", o->k.persist);
+    json_ku64(j, "disk_files", s->disk_files);
+    json_ku64(j, "disk_bytes", s->disk_bytes);
+    json_ku64(j, "disk_pending", s->disk_pending);
     json_ku64(j, "bodies", s->bodies);
     json_ku64(j, "arriving", s->flights);
     for (int i = 0; i < CACHE_CTR__COUNT; i++)
@@ -559,6 +563,12 @@ static void stat_text(const struct cache_home *h, const struct conf_cache *o,
                s->size ? 100.0 * (double)used / (double)s->size : 0.0,
                few_digits(c, s->mapping - s->size));
     buf_printf(out, "huge pages  %s%s\n", few_digits(a, s->huge), why);
+    if (o->k.persist.n > 0)
+        buf_printf(out,
+                   "on disk     %s in %" PRIu64 " files in " SLICE_FMT "; %" PRIu64
+                   " slabs to be written\n",
+                   few_digits(a, s->disk_bytes), s->disk_files, SLICE_ARG(o->k.persist),
+                   s->disk_pending);
     buf_printf(out, "objects     %" PRIu64 " of at most %" PRIu64 ", up to %s each\n", s->objects,
                s->index_room, few_digits(a, s->max_object));
     buf_printf(out,

@@ -95,6 +95,31 @@ uint64_t persist_key_id(const struct cache *c)
 
 /* ---- before others join the cache ---- */
 
+static DIR *list(int dir)
+{
+    /* An open file of its own: the offset of `dir` is shared with other processes. */
+    const int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+
+    if (!d && fd >= 0)
+        close(fd);
+    return d;
+}
+
+/* One that was made for us by hand: it has nothing of anybody. */
+static bool empty(int dir)
+{
+    DIR *d = list(dir);
+    struct dirent *e;
+    bool none = d != NULL;
+
+    while (d && (e = readdir(d)) != NULL)
+        none = none && (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0);
+    if (d)
+        closedir(d);
+    return none;
+}
+
 int cache_persist_dir(const char *path, uid_t uid, gid_t gid)
 {
     const bool made = mkdir(path, 0700) == 0;
@@ -106,7 +131,7 @@ int cache_persist_dir(const char *path, uid_t uid, gid_t gid)
     fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return errno == ENOTDIR || errno == ELOOP ? -ERR_INVAL : -ERR_SYS;
-    if (made && uid != (uid_t)-1 && fchown(fd, uid, gid) < 0) {
+    if (uid != (uid_t)-1 && (made || empty(fd)) && fchown(fd, uid, gid) < 0) {
         close(fd);
         return -ERR_SYS;
     }
@@ -152,17 +177,6 @@ static int save_key(int dir, const struct hash_key *key)
         return -ERR_SYS;
     }
     return 0;
-}
-
-static DIR *list(int dir)
-{
-    /* An open file of its own: the offset of `dir` is shared with other processes. */
-    const int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *d = fd < 0 ? NULL : fdopendir(fd);
-
-    if (!d && fd >= 0)
-        close(fd);
-    return d;
 }
 
 int cache_persist_adopt(int dir, struct cache *c, bool kept)
@@ -290,7 +304,7 @@ int cache_persist_open(int dir, struct cache_worker *w, const struct cache_persi
     if (p->o.rate == 0)
         p->o.rate = p->c->sb.data / 64 > 4u << 20 ? p->c->sb.data / 64 : 4u << 20;
     if (p->o.open_ms == 0)
-        p->o.open_ms = 10000;
+        p->o.open_ms = 3000;
     /* The seed of its sums is made with each mapping. */
     p->life = crc32c(&p->c->sb.seed, sizeof(p->c->sb.seed));
     p->key_id = persist_key_id(p->c);

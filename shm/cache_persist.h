@@ -31,9 +31,9 @@
 
 struct cache_persist;
 
-/* Opens the directory, made (mode 0700, one level) for uid and gid when it is not there; (uid_t)-1:
- * the own. A file descriptor, or -ERR_SYS, -ERR_INVAL (not a directory of this user or of root, or
- * one that others may write to). */
+/* Opens the directory, made (mode 0700, one level) when it is not there, and given to uid and gid
+ * when it is empty; (uid_t)-1: they are the own. A file descriptor, or -ERR_SYS, -ERR_INVAL (not a
+ * directory of this user or of root, or one that others may write to). */
 int cache_persist_dir(const char *path, uid_t uid, gid_t gid);
 /* Before the cache has other users. kept: it has objects already and keeps its key; files of
  * another key are of no use then and the key is noted anew. 0, -ERR_SYS (the key could neither be
@@ -43,7 +43,7 @@ int cache_persist_adopt(int dir, struct cache *c, bool kept);
 struct cache_persist_options {
     uint64_t limit;   /* bytes on disk; 0: as many as the cache has */
     uint64_t rate;    /* bytes written per second; 0: a 64th of the cache, but 4 MiB at least */
-    uint32_t open_ms; /* how often a slab that still grows is written; 0: 10 s */
+    uint32_t open_ms; /* how often a slab that still grows is written; 0: 3 s */
     void (*say)(void *arg, const char *line); /* what was refused, restored; may be NULL */
     void *arg;
 };

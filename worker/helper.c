@@ -1,4 +1,5 @@
-/* The helper: a worker without listeners that resolves upstream names for all. READY after the
+/* The helper: a worker without listeners that resolves upstream names for all and keeps caches on
+ * disk (persist.c). READY after the
  * first round of answers, or when that takes too long: a name that does not resolve never stops a
  * start. */
 #include "worker/state.h"
@@ -109,10 +110,11 @@ int helper_init(struct worker *w)
     timer_set_at(&w->loop.timers, &w->log_due, clock_ms() + HELPER_FIRST_ROUND_MS);
     resolver_tick(w->resolver, clock_ms());
     helper_plan(w);
-    return 0;
+    return persist_init(w);
 }
 
 void helper_fini(struct worker *w)
 {
+    persist_fini(w);
     resolver_free(&w->resolver);
 }

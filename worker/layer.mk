@@ -5,6 +5,7 @@ libworker_a_SOURCES = \
 	worker/check.c \
 	worker/drain.c \
 	worker/helper.c \
+	worker/persist.c \
 	worker/record.c \
 	worker/state.h \
 	worker/worker.c worker/worker.h

@@ -23,6 +23,7 @@ struct worker {
     struct clients clients;
     struct handover handover;
     struct access_logs *logs;
+    struct persists *persists; /* the helper's */
     struct resolver *resolver;
     struct timer resolve_due;
     struct list watched; /* the resolver's sockets */
@@ -54,6 +55,10 @@ void drain_check(struct worker *w); /* each turn: is anything left? */
 void record_log(const struct stream *s);
 void record_turn(struct worker *w);
 void record_init(struct worker *w);
+
+/* persist.c */
+int persist_init(struct worker *w);
+void persist_fini(struct worker *w);
 
 /* helper.c */
 int helper_init(struct worker *w);

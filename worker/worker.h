@@ -30,6 +30,7 @@ struct worker_boot {
     const uint32_t *series_id;  /* by conf_route.id */
     const uint32_t *cert_id;    /* shm row of each certificate section, by conf_certificate.id */
     struct cache *const *cache; /* by conf_cache.id; never NULL entries */
+    const int *persist_fd;      /* by conf_cache.id: the directory it is kept in, or -1; helper */
     bool respawned;             /* takes the place of a dead one: must start if it can at all */
     struct worker_socket *sock;
     size_t nsock;
