@@ -185,6 +185,8 @@ enum series_part {
     SERIES_IN,
     SERIES_OUT,
     SERIES_STATUS,
+    SERIES_CACHED,
+    SERIES_CACHED_BYTES,
     SERIES_TIME,
     SERIES__PARTS
 };
@@ -192,6 +194,13 @@ enum series_part {
 static void write_series_part(struct writer *w, enum series_part part)
 {
     static const char *const class[6] = {"none", "1xx", "2xx", "3xx", "4xx", "5xx"};
+    static const char *const cache[SERIES_CACHE_BYTES] = {
+        [SERIES_CACHE_HITS] = "hit",
+        [SERIES_CACHE_MISSES] = "miss",
+        [SERIES_CACHE_STALE] = "stale",
+        [SERIES_CACHE_REVALIDATED] = "revalidated",
+        [SERIES_CACHE_COLLAPSED] = "collapsed",
+    };
     const uint32_t n = series_count(w->s);
     struct series_sum sum;
 
@@ -217,6 +226,18 @@ static void write_series_part(struct writer *w, enum series_part part)
                 sample_u64(w, "rpd_route_responses_total", l, 2, sum.status[i]);
             }
             break;
+        case SERIES_CACHED:
+            l[1].name = "cache";
+            for (int i = 0; i < SERIES_CACHE_BYTES; i++) {
+                l[1].value = slice_str(cache[i]);
+                if (sum.cache[i])
+                    sample_u64(w, "rpd_route_cache_total", l, 2, sum.cache[i]);
+            }
+            break;
+        case SERIES_CACHED_BYTES:
+            if (sum.cache[SERIES_CACHE_BYTES])
+                sample_u64(w, "rpd_route_cache_bytes_total", l, 1, sum.cache[SERIES_CACHE_BYTES]);
+            break;
         case SERIES_TIME:
             write_histogram(w, l, &sum);
             break;
@@ -239,6 +260,11 @@ static void write_series(struct writer *w)
     head(w, "rpd_route_responses_total", "counter",
          "Answers of the route by status class; none: ended without an answer");
     write_series_part(w, SERIES_STATUS);
+    head(w, "rpd_route_cache_total", "counter", "Answers of the route by what the cache did");
+    write_series_part(w, SERIES_CACHED);
+    head(w, "rpd_route_cache_bytes_total", "counter",
+         "Bytes of bodies of the route that came from the cache");
+    write_series_part(w, SERIES_CACHED_BYTES);
     head(w, "rpd_request_duration_seconds", "histogram",
          "Time from the complete request head to the last byte sent");
     write_series_part(w, SERIES_TIME);

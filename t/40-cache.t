@@ -293,6 +293,8 @@ subtest 'the log and the numbers' => sub {
     my $log = $s->dir . '/access.log';
     wait_for(sub { slurp($log) =~ m{^GET /log 200 hit}m }, quiet => 1);
     like(slurp($log), qr{^GET /log 200 miss \d+$}m, '%{cache}');
+    cmp_ok($s->metric('rpd_route_cache_total'), '>', 100, 'rpd_route_cache_total');
+    cmp_ok($s->metric('rpd_route_cache_bytes_total'), '>', 1000, 'rpd_route_cache_bytes_total');
     like(slurp($log), qr{^GET /off/1 200 - -$}m, 'nothing where there is none');
 };
 

@@ -272,6 +272,7 @@ static void cached_follow(struct stream *s)
     struct cached *c = s->cached;
     c->following = true;
     c->collapsed = true;
+    c->born = cache_birth(c->store->c, c->target.site);
     stream_set_state(s, STREAM_FOLLOW);
     timer_set_at(&s->env->loop->timers, &s->timer, clock_ms() + c->store->conf->k.collapse_timeout);
     cached_on_wake(&c->waiter);

@@ -75,6 +75,8 @@ struct cached {
     int64_t ttl, age;
     uint64_t resume_at;
     uint64_t bytes;          /* given to the client from the store */
+    uint64_t born;           /* count of purges when it began to follow */
+    uint16_t answer_status;  /* the server's */
     uint32_t outcome_status; /* of the server, when it is not the client's */
     uint8_t verdict, word, looks;
     uint8_t fwd;    /* enum cache_status_fwd */

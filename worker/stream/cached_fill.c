@@ -420,6 +420,7 @@ int cached_on_head(struct stream *s, const struct http_response *r)
     struct cached *c = s->cached;
     const struct policy_times times = {.requested = c->asked_s, .received = cached_now()};
     struct policy_stored p;
+    c->answer_status = (uint16_t)r->status;
     if (c->verdict == CACHED_RESUME)
         return cached_resume_head(s, r);
     c->verdict = CACHED_PASS;
@@ -495,7 +496,7 @@ static int cached_direct(struct stream *s, const char *p, size_t n, bool end)
             return -ERR_EOF;
         }
         if (end)
-            fetch_answered(s);
+            fetch_answered(s, c->answer_status);
         cached_pump(s);
         return s->state == STREAM_DONE || end ? -ERR_EOF : c->reading;
     }
@@ -508,7 +509,7 @@ static int cached_direct(struct stream *s, const char *p, size_t n, bool end)
     }
     if (!end)
         return e;
-    fetch_answered(s);
+    fetch_answered(s, c->answer_status);
     s->answer_end = true;
     if (e == 0)
         stream_over(s, false);
@@ -518,7 +519,7 @@ static int cached_direct(struct stream *s, const char *p, size_t n, bool end)
 static int cached_confirmed(struct stream *s)
 {
     struct cached *c = s->cached;
-    fetch_answered(s);
+    fetch_answered(s, c->answer_status);
     cached_fill_end(c, false, CACHED_RETRY);
     if (s->settled) {
         stream_over(s, false);
@@ -549,7 +550,7 @@ int cached_on_data(struct stream *s, const char *p, size_t n, bool end)
         c->filling = c->open = false;
         c->store->grown = true;
         c->stored = cache_fill_done(c->store->w, &c->fill) == 0;
-        fetch_answered(s);
+        fetch_answered(s, c->answer_status);
         if (s->settled) {
             stream_over(s, false);
             return -ERR_EOF;

@@ -103,6 +103,7 @@ static int cached_bytes(struct stream *s, uint64_t most, struct iovec *iov, size
 struct cached_edge {
     uint64_t size;
     bool whole, failed;
+    bool resumes; /* failed, but not because of the server */
     enum cache_arrival state;
 };
 static void cached_edge(struct stream *s, struct cached_edge *e)
@@ -118,6 +119,7 @@ static void cached_edge(struct stream *s, struct cached_edge *e)
     e->whole = v.attached && (v.state == CACHE_ARRIVAL_DONE || v.size == v.expect);
     e->failed = !v.attached || v.state == CACHE_ARRIVAL_FAILED || v.state == CACHE_ARRIVAL_PASS ||
                 v.state == CACHE_ARRIVAL_GONE;
+    e->resumes = v.state == CACHE_ARRIVAL_PASS || v.outcome == CACHED_RETRY;
     /* Its own fill: what the flight says is what it said itself. */
     if (c->filling || c->verdict == CACHED_DIRECT) {
         e->failed = !v.attached;
@@ -203,7 +205,7 @@ static bool cached_wait(struct stream *s, const struct cached_edge *edge)
     if (taken == 1 || s->state == STREAM_DONE)
         return false;
     if (edge->failed || taken < 0) {
-        if (cached_resume(s))
+        if (edge->resumes && cached_resume(s))
             return false;
         s->reason = ERR_UP_TRUNCATED;
         fetch_cancel(s, s->reason);
@@ -516,8 +518,7 @@ void cached_answer(struct stream *s)
         struct cache_view v;
         /* Its own: size and attributes are in the fill, not in a flight. */
         const bool own = c->follow.flight == UINT32_MAX;
-        if (!cached_view(s, &v) ||
-            stored_read(v.meta, own ? &c->fill.attr : &v.attr, &st) < 0) {
+        if (!cached_view(s, &v) || stored_read(v.meta, own ? &c->fill.attr : &v.attr, &st) < 0) {
             stream_error(s, ERR_CORRUPT);
             return;
         }
@@ -557,7 +558,8 @@ static bool cached_may_share(struct stream *s, const struct cache_view *v)
     struct cached *c = s->cached;
     struct stored st;
     struct policy_use u;
-    if (stored_read(v->meta, &v->attr, &st) < 0)
+    /* Asked for before something was purged that may be just this: this request came after it. */
+    if (v->attr.birth < c->born || stored_read(v->meta, &v->attr, &st) < 0)
         return false;
     policy_use(&c->q, &st.policy, false, cached_now(), &u);
     c->ttl = u.ttl;

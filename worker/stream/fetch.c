@@ -210,6 +210,8 @@ static void fetch_failed(struct stream *s, int err, unsigned status)
     bool retry = fetch_may_retry(s, err, status);
     fetch_leave(s, err, status);
     if (s->state == STREAM_DELIVER || s->state == STREAM_TUNNEL) {
+        if (s->cached)
+            cached_fill_end(s->cached, false, (uint32_t)err);
         s->reason = err;
         stream_over(s, true);
         return;
@@ -516,7 +518,7 @@ static int fetch_client_gone(struct stream *s)
 static int fetch_on_interim(void *user, const struct http_response *r)
 {
     struct stream *s = user;
-    if (s->req.minor == 0 || (r->status == 100 && !s->req.expect_continue))
+    if (s->req.minor == 0 || s->status || (r->status == 100 && !s->req.expect_continue))
         return 0;
     struct forward_response f = {
         .status = r->status, .via = s->scope->via, .framing = HTTP_BODY_NONE};
@@ -606,12 +608,12 @@ static void fetch_keep_head(struct stream *s)
     s->kept = !arena_failed(&s->arena);
 }
 
-void fetch_answered(struct stream *s)
+void fetch_answered(struct stream *s, unsigned status)
 {
     struct up_conn *c = s->conn;
     s->conn = NULL;
     s->want_body = false;
-    fetch_leave(s, 0, s->status);
+    fetch_leave(s, 0, status);
     up_release(c);
 }
 
@@ -634,7 +636,7 @@ void fetch_restart(struct stream *s)
 static int fetch_answer_complete(struct stream *s, int sent)
 {
     s->answer_end = true;
-    fetch_answered(s);
+    fetch_answered(s, s->status);
     if (sent == 0)
         stream_over(s, false);
     return -ERR_EOF;

@@ -8,8 +8,8 @@ void fetch_begin(struct stream *s);
 /* Gives up whatever the exchange holds of its upstream. err is the client's or our own fault, never
  * the server's. */
 void fetch_cancel(struct stream *s, int err);
-/* The answer is complete: its connection goes back. */
-void fetch_answered(struct stream *s);
+/* The answer with that status is complete: its connection goes back. */
+void fetch_answered(struct stream *s, unsigned status);
 /* The answer is not wanted after all. status: of it. */
 void fetch_give_up(struct stream *s, unsigned status);
 /* Asks anew, as if nobody had been asked, after fetch_give_up(). */
