@@ -152,6 +152,7 @@ static int caches_make(const struct conf_cache *o, uint32_t workers, struct conf
     }
     (*ret)->refused = o->k.file.n > 0 && !file;
     (*ret)->fresh = !kept;
+    (*ret)->kept = kept;
     return 0;
 }
 
@@ -261,25 +262,18 @@ void caches_release(struct generation *g)
     g->cache = NULL;
 }
 
-static bool caches_uses(const struct generation *g, const struct cache_home *h)
+void caches_note(const struct generation *g, bool first, struct buf *out)
 {
     for (size_t i = 0; i < g->config->ncache; i++) {
-        if (g->home[i] == h)
-            return true;
-    }
-    return false;
-}
-
-void caches_note(const struct generation *g, const struct generation *old, struct buf *out)
-{
-    for (size_t i = 0; i < g->config->ncache; i++) {
-        const struct cache_home *h = g->home[i];
-        if (!caches_uses(old, h))
-            buf_printf(out, "cache " SLICE_FMT ": %s%s\n", SLICE_ARG(h->name),
-                       h->file.n ? "opened " : "new, empty",
-                       h->file.n    ? h->file.p
-                       : h->refused ? ", in memory: its file cannot be had"
-                                    : "");
+        struct cache_home *h = g->home[i];
+        const char *what = h->kept ? "kept as it was" : "new, empty";
+        if (!h->told && h->file.n > 0)
+            buf_printf(out, "cache " SLICE_FMT ": " SLICE_FMT ", %s\n", SLICE_ARG(h->name),
+                       SLICE_ARG(h->file), what);
+        else if (!h->told && (h->refused || !first))
+            buf_printf(out, "cache " SLICE_FMT ": %s%s\n", SLICE_ARG(h->name), what,
+                       h->refused ? ", in memory: its file cannot be had" : "");
+        h->told = true;
     }
 }
 
@@ -357,7 +351,7 @@ void caches_adopt(int fd, const uint64_t *v, size_t n, struct slice text)
         return;
     }
     h->refused = v[1] != 0;
-    h->inherited = true;
+    h->inherited = h->told = true;
 }
 
 void caches_inherited_gone(void)

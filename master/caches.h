@@ -20,6 +20,8 @@ struct cache_home {
     bool inherited;   /* processes of the program before an upgrade may use it */
     bool refused;     /* a file was wanted and could not be had */
     bool fresh;       /* nobody has used it yet */
+    bool kept;        /* its file held it already */
+    bool told;        /* in a verdict */
 };
 
 /* The caches of g's configuration: g->home and g->cache, by conf_cache.id. One that an older
@@ -28,8 +30,9 @@ struct cache_home {
 int caches_open(struct generation *g, struct conf_diags *d);
 /* g does not use them any more. The last one that does unmaps. */
 void caches_release(struct generation *g);
-/* What the caches of g are that its predecessor has not: lines for the verdict of a reload. */
-void caches_note(const struct generation *g, const struct generation *old, struct buf *out);
+/* Caches of g that no verdict has told of: a line each for this one. first: of a start, where those
+ * in memory are nothing new. */
+void caches_note(const struct generation *g, bool first, struct buf *out);
 /* Those of g's directories for caches on disk are put into keep: of its helper. */
 size_t caches_keep_persist(const struct generation *g, int *keep);
 /* How many descriptors g's processes have to keep; they are put into keep, if given. */

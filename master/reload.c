@@ -265,24 +265,24 @@ static void reload_all_ready(void)
     buf_init(&text, 1 << 20);
     buf_printf(&text, "ok generation %u (%" PRIu64 " ms)", g->number,
                (clock_us_now() - r->started_us) / 1000);
+    struct buf diff;
+    buf_init(&diff, 1 << 20);
     if (old && old->config) {
-        struct buf diff;
-        buf_init(&diff, 1 << 20);
         config_diff(old->config, g->config, &diff);
         reload_note_restart(old->config, g->config, &diff);
-        caches_note(g, old, &diff);
-        if (diff.n == 0)
-            buf_str(&text, ": no change");
-        for (size_t i = 0; i < diff.n; i++) {
-            if (i == 0)
-                buf_str(&text, ": ");
-            if (diff.p[i] == '\n')
-                buf_str(&text, i + 1 < diff.n ? "; " : "");
-            else
-                buf_chr(&text, diff.p[i]);
-        }
-        buf_fini(&diff);
     }
+    caches_note(g, !old, &diff);
+    if (old && old->config && diff.n == 0)
+        buf_str(&text, ": no change");
+    for (size_t i = 0; i < diff.n; i++) {
+        if (i == 0)
+            buf_str(&text, ": ");
+        if (diff.p[i] == '\n')
+            buf_str(&text, i + 1 < diff.n ? "; " : "");
+        else
+            buf_chr(&text, diff.p[i]);
+    }
+    buf_fini(&diff);
     buf_chr(&text, '\n');
     master.live = g;
     certs_begin(g);

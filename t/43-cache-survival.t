@@ -147,6 +147,7 @@ $s->stop;
 subtest 'in a file' => sub {
     my $f = rpd(config => config(file => $file));
     ok(told($f, qr/cache_file: .* is new, empty/), 'a new one');
+    ok($f->wait_log(qr/ok generation 1 .*: cache main: \Q$file\E, new, empty/), 'which the verdict of the start says, too');
     ok(fill(@some), 'stored');
     kill 'KILL', processes_of_session($f->{session});
     ok(killed($f), 'everything is killed');
@@ -178,7 +179,7 @@ subtest 'a file that is in use' => sub {
     is($other->ctl_json('cache', 'stat')->{caches}[0]{file}, '', 'in vain');
     is(all_hit(), $all, 'the owner has its own');
     $f->stop;
-    like(($other->rpctl('reload'))[1], qr/cache main: opened \Q$file\E/, 'with the file free a reload takes it');
+    like(($other->rpctl('reload'))[1], qr/cache main: \Q$file\E, kept as it was/, 'with the file free a reload takes it');
     is($other->ctl_json('cache', 'stat')->{caches}[0]{objects}, scalar(@some), 'as it was');
     $other->stop;
 };
