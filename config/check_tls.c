@@ -48,6 +48,11 @@ static void check_listen(struct conf_load *x, const struct conf_listen *l, bool 
     if (l->k.client_ca.n == 0 && conf_check_differs(x, CONF_SECT_LISTEN, "client_verify", &l->k))
         conf_load_error(x, conf_check_pos(l->origin, "client_verify", l->pos),
                         "client_verify needs \"client_ca = FILE\" beside it");
+    else if (l->k.client_ca.n == 0 &&
+             conf_check_pos(l->origin, "client_verify", l->pos).line != l->pos.line)
+        conf_load_warn(x, conf_check_pos(l->origin, "client_verify", l->pos),
+                       "client_verify does nothing without \"client_ca = FILE\": no client is "
+                       "asked for a certificate");
     for (size_t i = 0; (o = certificate_at(c, l, i)); i++) {
         used[o->id] = true;
         if (!o->k.default_)

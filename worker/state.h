@@ -30,6 +30,8 @@ struct worker {
     struct pool watches;
     enum log_level level_before;
     bool log_dirty, draining, orphan, ready_sent;
+    uint32_t conns_peak; /* since the heap was trimmed */
+    uint64_t trimmed_ms;
     int status;
 };
 

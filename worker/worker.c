@@ -19,9 +19,28 @@
 
 static struct worker worker_self;
 
+#define HEAP_BURST   512u   /* connections: less is not worth a look */
+#define HEAP_TRIM_MS 10000u /* between two looks */
+
+/* After a burst of connections what they held is given back to the kernel: in the middle of the
+ * heap free() does not do it. */
+static void worker_trim(struct worker *w)
+{
+    const uint32_t n = w->clients.n;
+    if (n > w->conns_peak)
+        w->conns_peak = n;
+    if (w->conns_peak < HEAP_BURST || n > w->conns_peak / 4 ||
+        clock_ms() - w->trimmed_ms < HEAP_TRIM_MS)
+        return;
+    w->conns_peak = n;
+    w->trimmed_ms = clock_ms();
+    malloc_trim(1 << 20);
+}
+
 static void worker_on_heartbeat(struct timer *t)
 {
     struct worker *w = CONTAINER(t, struct worker, heartbeat);
+    worker_trim(w);
     timer_set_at(&w->loop.timers, t, clock_ms() + w->boot->config->global.watchdog / 4);
 }
 

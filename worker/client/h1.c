@@ -215,6 +215,9 @@ static void client_process(struct client *c, char *p, size_t n)
             break;
         }
         int64_t end = h1_head_end(p, n, &lim, true, &scan, &skip);
+        /* A record of a handshake (RFC 8446 5.1). */
+        if (end == -ERR_BAD_LINE && n > 2 && p[0] == 0x16 && p[1] == 3)
+            end = -ERR_TLS_ON_PLAIN;
         c->scan = (uint32_t)scan;
         if (end == -ERR_AGAIN)
             goto incomplete;

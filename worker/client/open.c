@@ -105,8 +105,11 @@ static void open_proxy(struct client *c)
     if (used == -ERR_AGAIN && !(c->link.io.ready & IO_HUP))
         return;
     if (used < 0 || recv(fd, p, (size_t)used, 0) != used) {
-        if (n > 0)
+        if (n > 0) {
             counter_add(cs->ctr, CTR_BAD_REQUESTS, 1);
+            LOG_INFO("proxy_protocol", "client %.*s: listener %.*s: %s", SLICE_ARG(c->peer.ip),
+                     SLICE_ARG(c->peer.listen->name), err_text(ERR_BAD_PROXY));
+        }
         client_close(c);
         return;
     }

@@ -259,7 +259,8 @@ void forward_request_head(struct head_out *o, const struct http_request *r,
         if ((h->flags & unwanted) != 0 || (skip & bit) != 0)
             continue;
         /* "X_Forwarded_For" and its like: the server may read them as what this proxy says. */
-        if (h->id == FIELD_UNKNOWN && (h->flags & FIELD_OWN) != 0 && !f->trusted)
+        if (h->id == FIELD_UNKNOWN && (h->flags & FIELD_OWN) != 0 &&
+            (!f->trusted || f->cert.verify.p != NULL))
             continue;
         out_field(o, h);
     }

@@ -15,6 +15,7 @@
 #include <openssl/err.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -175,6 +176,18 @@ static void keylog_line(const SSL *ssl, const char *line)
         return; /* a log for debugging: it may have a gap */
 }
 
+/* What was there before must be as private as what we would make: else it is not written to. */
+static void keylog_private(struct tls *t)
+{
+    struct stat st;
+    if (t->keylog < 0 || (fstat(t->keylog, &st) == 0 && S_ISREG(st.st_mode) &&
+                          (st.st_uid == geteuid() || st.st_uid == 0) && !(st.st_mode & 077)))
+        return;
+    close(t->keylog);
+    t->keylog = -1;
+    errno = EACCES;
+}
+
 static int keylog_open(struct tls *t, bool strict, struct conf_diags *d)
 {
     const struct config *conf = t->env.config;
@@ -187,12 +200,16 @@ static int keylog_open(struct tls *t, bool strict, struct conf_diags *d)
     if (t->env.loop) {
         LOG_WARN("tls_key_log", "the secrets of all TLS connections are written to " SLICE_FMT,
                  SLICE_ARG(path));
-        t->keylog = open(path.p, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        t->keylog =
+            open(path.p, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+        keylog_private(t);
     }
     if (!t->env.loop || t->keylog >= 0)
         return 0;
-    conf_diag_add(d, strict ? CONF_ERROR : CONF_WARNING, at, NULL, "cannot open " SLICE_FMT ": %s",
-                  SLICE_ARG(path), strerror(errno));
+    conf_diag_add(d, strict ? CONF_ERROR : CONF_WARNING, at, NULL, "cannot use " SLICE_FMT ": %s%s",
+                  SLICE_ARG(path), strerror(errno),
+                  errno == EACCES ? " (it must be a file of our own that nobody else may read)"
+                                  : "");
     return strict ? -ERR_INVAL : 0;
 }
 

@@ -215,6 +215,8 @@ void tls_certs_forget(struct tls_conn *c)
 
 static void store_wake(struct certs_entry *e)
 {
+    if (!list_empty(&e->waiting))
+        e->woke = e->sec->certs->t->env.loop->turns;
     LIST_EACH_SAFE(it, tmp, &e->waiting)
     {
         struct tls_conn *c = CONTAINER(it, struct tls_conn, waiting);
@@ -363,6 +365,23 @@ int tls_cert_entry_scanned(struct certs_entry *e, const struct tls_scan *scan)
     return 0;
 }
 
+#define EVICT_TURNS 3u /* in which a handshake that was told gets its turn */
+
+/* The one used longest ago goes, but for what handshakes have been told of and not been given yet:
+ * with more names asked for at once than may be loaded they would push each other out for ever. */
+static void store_evict(struct certs_section *s, const struct certs_entry *just)
+{
+    const struct loop *l = s->certs->t->env.loop;
+    struct list *it = s->used.prev;
+    while (s->nloaded > s->conf->k.max_loaded && it != &s->used) {
+        struct certs_entry *e = CONTAINER(it, struct certs_entry, used);
+        it = it->prev;
+        if (e != just && list_empty(&e->waiting) &&
+            (!l || !e->woke || l->turns - e->woke > EVICT_TURNS))
+            store_unload(e);
+    }
+}
+
 /* A new certificate may be the one that the stapled answer is about, or no more. 0 it has its
  * certificate, or there is none to staple; negative as tls_cert_staple_check(). */
 static int store_staple(struct certs_section *s, const char **ret_why)
@@ -430,8 +449,7 @@ int tls_cert_entry_load(struct certs_entry *e, struct slice cert, struct slice k
     if (!e->name[0])
         return 0;
     list_push(&s->used, &e->used);
-    if (s->nloaded > s->conf->k.max_loaded)
-        store_unload(CONTAINER(s->used.prev, struct certs_entry, used));
+    store_evict(s, e);
     return 0;
 }
 

@@ -74,6 +74,7 @@ struct certs_entry {        /* an explicit pair, or an entry of a directory */
     struct table_node node; /* certs_section.byname, in a directory */
     struct list all;        /* certs_section.entries */
     struct list used;       /* certs_section.used, in a directory, while loaded */
+    uint64_t woke;          /* turn of the loop in which handshakes were told that it has come */
     struct list waiting;    /* tls_conn.waiting */
     struct list unasked;    /* tls_certs.unasked, while the master could not be asked */
     struct certs_section *sec;

@@ -149,6 +149,8 @@ void up_take_tunnel(struct up_conn *c, const struct up_timeouts *t, const struct
 
 void up_shutdown(struct up_conn *c)
 {
+    c->half = true;
+    up_rearm(c);
     if (link_backlog(&c->link, &c->out))
         c->shut_after = true;
     else

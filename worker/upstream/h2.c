@@ -20,11 +20,14 @@
 #define UP_H2_MOVES       3      /* sessions that a request may wait for in vain */
 #define UP_H2_FRESH_MS    1000u  /* a session that young cannot have died unnoticed */
 #define UP_H2_DECLINED_MS 60000u /* for that long a server's choice of HTTP/1.1 holds */
-#define UP_H2_WINDOW      (256u * 1024u) /* of a stream: what an exchange holds for a slow client */
-#define UP_H2_WINDOW_MOST (1u << 20)     /* when all of it is taken as fast as it comes */
-#define UP_H2_WINDOWS     0x7fffffffu    /* of the session: no stream waits for another's client */
-#define UP_H2_QUEUE       (64u * 1024u)  /* request bytes before the client has to wait */
-#define UP_H2_SETTLED     9u             /* bytes of a frame's head: the first are the SETTINGS */
+/* Of a stream: what an exchange holds for a client that is slow. It starts as HTTP asks for and
+ * grows while all is taken as fast as it comes; a client may then stop, so not to more than this.
+ */
+#define UP_H2_WINDOW      65536u
+#define UP_H2_WINDOW_MOST (256u * 1024u)
+#define UP_H2_WINDOWS     0x7fffffffu   /* of the session: no stream waits for another's client */
+#define UP_H2_QUEUE       (64u * 1024u) /* request bytes before the client has to wait */
+#define UP_H2_SETTLED     9u            /* bytes of a frame's head: the first are the SETTINGS */
 
 struct up_h2 {
     struct up_conn *wire;

@@ -37,8 +37,8 @@ void up_rearm(struct up_conn *c)
         else
             up_timer(c, c->event_stream ? t->tunnel : t->read);
         break;
-    case UP_TUNNEL:
-        up_timer(c, t->tunnel);
+    case UP_TUNNEL: /* once a side is finished the other has not long to follow */
+        up_timer(c, (c->eof || c->half) && t->read < t->tunnel ? t->read : t->tunnel);
         break;
     case UP_IDLE:
     case UP_SESSION:

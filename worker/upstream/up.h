@@ -123,6 +123,7 @@ struct up_conn {
     bool request_end;  /* its end is in `out` */
     bool send_broken;  /* the server takes no more; its answer may still come */
     bool got_head, shut_after;
+    bool half;       /* tunnel: the client finished sending */
     bool slow;       /* the client did not keep up with this answer */
     bool head_lasts; /* the answer's head lies in the arena */
 };
