@@ -542,8 +542,11 @@ int cached_on_data(struct stream *s, const char *p, size_t n, bool end)
         return end ? cached_confirmed(s) : 0;
     if (c->verdict == CACHED_DIRECT)
         return cached_direct(s, p, n, end);
-    if (n && cache_fill_append(c->store->w, &c->fill, slice_of(p, n)) < 0)
-        return cached_overflow(s, p, n, end);
+    const uint64_t before = c->fill.size;
+    if (n && cache_fill_append(c->store->w, &c->fill, slice_of(p, n)) < 0) {
+        const size_t taken = (size_t)(c->fill.size - before);
+        return cached_overflow(s, p + taken, n - taken, end);
+    }
     if (end) {
         const uint64_t has = c->fill.size - c->fill.lead;
         c->size = has;
