@@ -446,8 +446,11 @@ int cache_join(struct cache *c, uint32_t owner, void (*kick)(void *arg, uint32_t
                                                               &bound, (uint64_t)slot + 1))
             ;
     }
-    memset(w->slabpin, 0, cache_pin_stride(c->sb.nslab));
-    memset(w->bodypin, 0, cache_pin_stride(c->sb.nbodypin));
+    /* Others read them all the time. */
+    for (uint32_t i = 0; i < c->sb.nslab; i++)
+        atomic_store_explicit(&w->slabpin[i], 0, memory_order_relaxed);
+    for (uint32_t i = 0; i < c->sb.nbodypin; i++)
+        atomic_store_explicit(&w->bodypin[i], 0, memory_order_relaxed);
     atomic_store(&w->row->asleep, 0);
     atomic_store(&w->row->owner, owner);
     *ret = w;

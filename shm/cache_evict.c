@@ -178,10 +178,18 @@ static uint8_t freq_at(const unsigned char *rec)
         memory_order_relaxed);
 }
 
-static void freq_set(unsigned char *rec, uint8_t freq)
+/* The bytes of a head that change. `soft` is written before `checked`. */
+static void copy_notes(unsigned char *to, const unsigned char *from, uint8_t freq)
 {
-    atomic_store_explicit((_Atomic uint8_t *)(uintptr_t)(rec + offsetof(struct cache_rec, freq)),
-                          freq, memory_order_relaxed);
+    const struct cache_rec *old = (const struct cache_rec *)(const void *)from;
+    struct cache_rec *new = (struct cache_rec *)(void *)to;
+
+    atomic_store_explicit(&new->checked, atomic_load_explicit(&old->checked, memory_order_acquire),
+                          memory_order_relaxed);
+    atomic_store_explicit(&new->soft, atomic_load_explicit(&old->soft, memory_order_relaxed),
+                          memory_order_relaxed);
+    atomic_store_explicit(&new->freq, freq, memory_order_relaxed);
+    new->spare = 0;
 }
 
 /* A survivor goes to the end of the main queue: its record is copied, its pages stay. */
@@ -196,8 +204,11 @@ static bool keep(struct cache_worker *w, const struct cache_head *h, _Atomic uin
     if (cache_slab_reserve(w, 1, h->len, false, &slab, &off) < 0)
         return false;
     to = cache_slab_data(c, slab) + off;
-    memcpy(to, h->p, h->len);
-    freq_set(to, freq);
+    /* Readers write to the last bytes of the head meanwhile. */
+    memcpy(to, h->p, offsetof(struct cache_rec, checked));
+    memcpy(to + sizeof(struct cache_rec), h->p + sizeof(struct cache_rec),
+           h->len - sizeof(struct cache_rec));
+    copy_notes(to, h->p, freq);
     cache_slab_took(w, 1, h->len, pages);
     /* Damage is not carried on. */
     struct cache_head copy;

@@ -59,7 +59,8 @@ int cache_record_load(const struct cache *c, uint32_t slab, uint32_t off, uint32
     if (end > c->sb.slab_size || (uint64_t)off + sizeof(r) > end || (off & 7u) != 0)
         return -ERR_CORRUPT;
     ret->p = cache_slab_data(c, slab) + off;
-    memcpy(&r, ret->p, sizeof(r));
+    /* What stands behind is written to by readers. */
+    memcpy(&r, ret->p, offsetof(struct cache_rec, checked));
     if (r.magic != CACHE_REC_MAGIC || r.crc != head_crc(c, &r))
         return -ERR_CORRUPT;
     ret->key = (struct cache_key){r.k0, r.k1};

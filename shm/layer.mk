@@ -80,8 +80,17 @@ t_unit_cache_crash_test_SOURCES = t/unit/cache_crash_test.c t/unit/cache_fixture
 t_unit_cache_crash_test_LDADD = $(LIBS_SHM)
 check_PROGRAMS += t/unit/cache_storm_test
 UNIT_TESTS += t/unit/cache_storm_test
-t_unit_cache_storm_test_SOURCES = t/unit/cache_storm_test.c t/unit/cache_fixture.h t/unit/tap.h
+t_unit_cache_storm_test_SOURCES = t/unit/cache_storm_test.c t/unit/cache_storm.h t/unit/cache_fixture.h t/unit/tap.h
 t_unit_cache_storm_test_LDADD = $(LIBS_SHM)
+# The store once more, for ThreadSanitizer.
+check_PROGRAMS += t/unit/cache_tsan_test
+UNIT_TESTS += t/unit/cache_tsan_test
+t_unit_cache_tsan_test_SOURCES = t/unit/cache_tsan_test.c t/unit/cache_storm.h t/unit/cache_fixture.h t/unit/tap.h \
+	shm/cache.c shm/cache_body.c shm/cache_evict.c shm/cache_fill.c shm/cache_follow.c shm/cache_fsck.c shm/cache_index.c \
+	shm/cache_key.c shm/cache_purge.c shm/cache_reap.c shm/cache_record.c shm/cache_slab.c shm/cache_store.c shm/crc32c.c
+t_unit_cache_tsan_test_CFLAGS = $(AM_CFLAGS) $(RPD_TSAN)
+t_unit_cache_tsan_test_LDFLAGS = $(AM_LDFLAGS) $(RPD_TSAN)
+t_unit_cache_tsan_test_LDADD = $(LIBS_BASE)
 check_PROGRAMS += t/unit/cache_damage_test
 UNIT_TESTS += t/unit/cache_damage_test
 t_unit_cache_damage_test_SOURCES = t/unit/cache_damage_test.c t/unit/cache_fixture.h t/unit/tap.h
