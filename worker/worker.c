@@ -60,14 +60,16 @@ static void worker_on_turn(void *arg)
     counter_add(w->ctr, CTR_TURNS, 1);
     if (w->draining)
         handover_send(&w->handover);
-    if (w->caches.n && !caches_turn(&w->caches, (uint32_t)(clock_cached.wall_ms / 1000)))
-        io_again(&w->loop, &w->kick);
+    if (w->caches.n)
+        caches_turn(&w->caches, (uint32_t)(clock_cached.wall_ms / 1000));
     if (w->boot->role == WORKER_SERVE)
         worker_output(w);
     if (w->draining)
         drain_check(w);
     if (w->log_dirty)
         record_turn(w);
+    if (w->caches.n && !caches_may_sleep(&w->caches))
+        io_again(&w->loop, &w->kick);
 }
 
 static void worker_on_kick(struct io *io)

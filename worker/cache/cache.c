@@ -186,9 +186,8 @@ static void store_wake(struct cache_store *st, uint32_t flight)
     }
 }
 
-bool caches_turn(struct caches *cs, uint32_t wall_s)
+void caches_turn(struct caches *cs, uint32_t wall_s)
 {
-    bool idle = true;
     if (wall_s != cs->wall_s)
         caches_time(cs, wall_s);
     for (size_t i = 0; i < cs->n; i++) {
@@ -203,10 +202,21 @@ bool caches_turn(struct caches *cs, uint32_t wall_s)
         const unsigned n = cache_woken(st->w, flight, CACHES_WOKEN);
         for (unsigned f = 0; f < n; f++)
             store_wake(st, flight[f]);
-        st->sleeping = st->nwaiting && cache_may_sleep(st->w);
-        idle = idle && (st->sleeping || !st->nwaiting);
+        st->sleeping = false;
     }
-    return idle;
+}
+
+bool caches_may_sleep(struct caches *cs)
+{
+    bool may = true;
+    for (size_t i = 0; i < cs->n; i++) {
+        struct cache_store *st = &cs->store[i];
+        if (!st->w || !st->nwaiting)
+            continue;
+        st->sleeping = cache_may_sleep(st->w);
+        may = may && st->sleeping;
+    }
+    return may;
 }
 
 unsigned cache_target_names(const void *target, uint64_t *ret)

@@ -52,9 +52,11 @@ static inline struct cache_store *caches_store(const struct caches *cs, const st
 {
     return c && cs->store[c->id].w ? &cs->store[c->id] : NULL;
 }
-/* End of a turn: tells the time, wakes who waits for what has changed, makes room. False: there is
- * more to do, do not sleep. */
-bool caches_turn(struct caches *cs, uint32_t wall_s);
+/* End of a turn: tells the time, wakes who waits for what has changed, makes room. */
+void caches_turn(struct caches *cs, uint32_t wall_s);
+/* The last thing before sleeping, when nobody can begin to wait any more: false, something that is
+ * waited for has changed already. */
+bool caches_may_sleep(struct caches *cs);
 
 void cache_waiter_init(struct cache_waiter *w, void (*wake)(struct cache_waiter *w));
 /* After cache_follow_wait(). */
