@@ -50,6 +50,14 @@ static void put_key(struct dumper *d, const struct conf_key *k, const void *v,
 
 /* All keys of a group that stands on its own; an empty value is written only where it is not the
  * default. */
+/* Says nothing without another key, and who writes it down alone is warned of that. */
+static bool put_needless(const struct conf_key *k, const void *base)
+{
+    const struct conf_listen_keys *l = base;
+    return k->group == CONF_GROUP_LISTEN &&
+           k->off == offsetof(struct conf_listen_keys, client_verify) && l->client_ca.n == 0;
+}
+
 static void put_group(struct dumper *d, enum conf_group g, const void *base,
                       const struct conf_origin *o)
 {
@@ -57,7 +65,7 @@ static void put_group(struct dumper *d, enum conf_group g, const void *base,
     for (size_t i = 0; i < conf_key_count(); i++) {
         const struct conf_key *k = conf_key_at(i);
         const void *v = (const char *)base + k->off;
-        if (k->group != g)
+        if (k->group != g || put_needless(k, base))
             continue;
         if (d->changed ? conf_kind_equal(k, v, built_in + k->off, &d->scratch)
                        : conf_kind_of(k)->count(v) == 0 && k->def[0] == 0)
