@@ -41,7 +41,7 @@ static const char every[] =
     "min_uses = 2\nmax_variants = 9\nclient_control = off\ntargeted = off\n"
     "strip_set_cookie = on\ncollapse = off\ncollapse_timeout = 5s\ncache_status = off\nverify = "
     "heads\nmethods = GET QUERY\nencodings = off\n"
-    "purge_from = 10.0.0.0/8\npurge_token = 'a b'\ntags = xkey\nmax_share = 50%\n"
+    "purge_from = 10.0.0.0/8\npurge_token = 'a b'\ntags = xkey\n"
     "[cache d]\ntags = off\n"
     "[upstream v]\nserver = v.example:1 weight=256 max_conns=0 resolve=90s\nserver = [::1]:2 "
     "backup\n"
