@@ -82,7 +82,9 @@ static int geometry(struct cache *c)
         return -ERR_RANGE;
     c->seal_bytes = (uint32_t)clamp(sb->data / 32, 2 * (uint64_t)sb->page_size, 64u << 20);
     sb->nghost = (sb->nbucket + 1) / 2;
-    sb->ngen = pow2_down(clamp(sb->data / 4096, 256, 1u << 20));
+    /* Names share places, so a purge of many reaches some objects that were not meant: n names
+     * among m places catch a further one with (2n/m)^2. */
+    sb->ngen = pow2_down(clamp(sb->data / 4096, 8192, 1u << 20));
     sb->nbody = c->npage;
     sb->nbodypin = sb->nbody < CACHE_BODYPINS ? sb->nbody : CACHE_BODYPINS;
     sb->nflight = (uint32_t)clamp(sb->data / sb->page_size / 4, 8, CACHE_FLIGHT_MAX) & ~7u;
