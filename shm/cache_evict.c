@@ -3,7 +3,9 @@
 #include "base/err.h"
 #include "shm/cache_layout.h"
 
-#define GHOST_TICKS 1024u /* of the clock per cache size; an epoch is 12 bits of it */
+/* The ghosts' clock is bytes that left the small queue. */
+#define GHOST_TICKS 1024u                  /* per cache size; an epoch is 12 bits of it */
+#define GHOST_LIFE  (GHOST_TICKS * 9 / 10) /* in ticks */
 
 /* ---- ghosts: tag:17 | uses:3 | epoch:12; uses 0 = left the small queue ---- */
 
@@ -43,7 +45,7 @@ static uint32_t ghost_find(const struct cache *c, const struct cache_key *k,
         const uint32_t v = atomic_load_explicit(&g->word[i], memory_order_relaxed);
         const uint32_t age = v == 0 ? UINT32_MAX : ghost_age(v, now);
 
-        if (v >> 15 == tag && age < GHOST_TICKS * 9 / 10) {
+        if (v >> 15 == tag && age < GHOST_LIFE) {
             *ret_place = &g->word[i];
             return v;
         }
@@ -91,6 +93,29 @@ unsigned cache_uses(struct cache_worker *w, const struct cache_key *key)
     if (uses < 7)
         ghost_set(w->c, key, place, uses + 1);
     return uses < 7 ? uses + 1 : 7;
+}
+
+/* Moves the clock on. It is an epoch's 12 bits in four cache sizes, and a ghost that is still there
+ * then would be young again; so each byte of the clock sweeps its part of the table, and two cache
+ * sizes all of it. */
+static void ghost_clock(const struct cache *c, uint64_t bytes)
+{
+    const uint64_t from = atomic_fetch_add_explicit(&cache_hot(c)->evicted.v, bytes,
+                                                    memory_order_relaxed),
+                   step = c->sb.data * 2 / c->sb.nghost | 1, end = (from + bytes) / step;
+    const uint32_t now = ghost_now(c);
+
+    for (uint64_t i = from / step; i < end && i - from / step < c->sb.nghost; i++) {
+        struct cache_ghost *g =
+            cache_at(c, CACHE_AREA_GHOST, (i % c->sb.nghost) * sizeof(struct cache_ghost));
+
+        for (uint32_t k = 0; k < CACHE_GHOSTS; k++) {
+            const uint32_t v = atomic_load_explicit(&g->word[k], memory_order_relaxed);
+
+            if (v != 0 && ghost_age(v, now) >= GHOST_LIFE)
+                atomic_store_explicit(&g->word[k], 0, memory_order_relaxed);
+        }
+    }
 }
 
 /* ---- which slab ---- */
@@ -253,7 +278,7 @@ static void evict_record(struct cache_worker *w, const struct cache_head *h, uin
     cache_count(w, CACHE_CTR_EVICT_BYTES, bytes);
     if (w->ev.queue == 0) {
         cache_ghost_put(w, &h->key);
-        atomic_fetch_add_explicit(&cache_hot(c)->evicted.v, bytes, memory_order_relaxed);
+        ghost_clock(c, bytes);
     }
 }
 
