@@ -51,9 +51,10 @@ static uint32_t abi_word(void)
                           sizeof(struct cache_flight),
                           sizeof(struct cache_mail),
                           sizeof(struct cache_rec),
+                          sizeof(struct cache_rec_paged),
                           offsetof(struct cache_rec, part_crc),
                           CACHE_CTR__COUNT,
-                          CACHE_SITES};
+                          CACHE_SHARDS};
 
     return crc32c(v, sizeof(v));
 }

@@ -33,7 +33,7 @@
 #include <sys/uio.h>
 
 #define CACHE_SLOTS    256u /* worker slots, as SHM_SLOTS */
-#define CACHE_SITES    64u  /* shards of the purge counters */
+#define CACHE_SITES    65536u
 #define CACHE_TAGS     32u  /* surrogate keys of one object */
 #define CACHE_NAMES    24u  /* purge names one lookup may be tested for */
 #define CACHE_SIZE_MIN (64u << 10)
@@ -120,7 +120,7 @@ void cache_key_begin_variant(const struct cache *c, struct cache_key primary, ui
 uint64_t cache_name(const struct cache *c, uint32_t kind, struct slice text);
 #define CACHE_NAME_ALL 0 /* every object of a site has this name without saying so */
 /* O(1): everything that carries the name and was fetched before now is gone (soft: stale) for
- * lookups that begin after the return. site: 0..CACHE_SITES-1, or UINT32_MAX for all. */
+ * lookups that begin after the return. site: below CACHE_SITES, or UINT32_MAX for all. */
 void cache_purge(struct cache *c, uint32_t site, uint64_t name, bool soft);
 /* The count an object is born with: read it before the origin is asked, so that a purge during the
  * fetch reaches the answer (cache_claim does that for fills; inserts pass it in cache_attr.birth).
@@ -148,7 +148,7 @@ enum cache_type {
 /* What the store keeps for its caller. */
 struct cache_attr {
     uint8_t type;
-    uint8_t site;      /* shard: hash of the host mod CACHE_SITES */
+    uint16_t site;     /* hash of the host, below CACHE_SITES */
     uint32_t user;     /* status, flags ... */
     uint32_t base;     /* wall clock second at which its age was 0 */
     uint32_t fresh;    /* freshness lifetime */

@@ -249,7 +249,7 @@ static void flight_head(struct cache_worker *w, struct cache_fill *f, const unsi
     struct cache_flight *fl = cache_flight(w->c, f->flight);
     uint64_t st = cache_st(w->owner, f->flight_gen, CFLIGHT_FETCH);
 
-    atomic_store(&fl->type_site, (uint32_t)f->attr.type << 8 | f->attr.site);
+    atomic_store(&fl->type_site, (uint32_t)f->attr.type << 16 | f->attr.site);
     atomic_store(&fl->user, f->attr.user);
     atomic_store(&fl->base, f->attr.base);
     atomic_store(&fl->fresh, f->attr.fresh);
@@ -294,8 +294,8 @@ int cache_fill_head(struct cache_worker *w, struct cache_fill *f, const struct c
 
     if (f->headed)
         return -ERR_INVAL;
-    if (ntags > CACHE_TAGS || lead >= c->sb.page_size || attr->site >= CACHE_SITES ||
-        attr->type >= CACHE_TYPE__COUNT || (expect != CACHE_UNKNOWN && expect > c->sb.max_object))
+    if (ntags > CACHE_TAGS || lead >= c->sb.page_size || attr->type >= CACHE_TYPE__COUNT ||
+        (expect != CACHE_UNKNOWN && expect > c->sb.max_object))
         return -ERR_RANGE;
     rc = cache_body_new(w, &f->key, f->flight, &f->body, &f->body_gen);
     if (rc < 0)

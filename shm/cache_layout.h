@@ -12,7 +12,7 @@
 #include <stdatomic.h>
 
 #define CACHE_MAGIC      0x3165686361647072ull /* "rpdache1" */
-#define CACHE_VERSION    1u
+#define CACHE_VERSION    2u
 #define CACHE_SUPER_B    4096u
 #define CACHE_TRIES      8
 #define CACHE_NONE       UINT32_MAX
@@ -20,7 +20,7 @@
 #define CACHE_FLIGHT_MAX 4096u
 #define CACHE_BODYPINS   16384u
 #define CACHE_FREQ_MAX   3u
-#define CACHE_REC_MAGIC  0xc5a1u
+#define CACHE_SHARDS     64u /* of the purge counters: sites mod this */
 
 enum cache_area {
     CACHE_AREA_HOT,
@@ -64,7 +64,7 @@ struct cache_hot {
     /* Highest slot ever used + 1, twice: a scan for pins must not end early by a flipped bit. */
     struct cache_seq slot_bound[2];
     struct cache_seq disk_files, disk_bytes, disk_pending; /* cache_stat; the persister's */
-    struct cache_seq purge[CACHE_SITES];
+    struct cache_seq purge[CACHE_SHARDS];
 };
 
 struct cache_row {
@@ -165,33 +165,36 @@ struct cache_mail {
     _Alignas(64) _Atomic uint64_t bit[CACHE_FLIGHT_MAX / 64];
 };
 
-/* A record: this, then tags u64[ntags] · pages u32[npages], padded to 8 · meta · body or the part
- * of it behind the last full page. Immutable but for the last eight bytes. For an object of pages
- * meta usually stands in front of the body (CACHE_REC_LEAD): lead = tags and meta there. */
+/* A record: this, struct cache_rec_paged if it has pages, then tags u64[ntags] · pages u32[npages],
+ * padded to 8 · meta · body or the part of it behind the last full page. Immutable but for the last
+ * eight bytes of this. */
 struct cache_rec {
-    uint16_t magic;
-    uint8_t type;
-    uint8_t flags;
-    uint32_t crc; /* of the bytes from k0 to checked */
+    uint32_t crc;  /* of the bytes from here to checked, then struct cache_rec_paged */
+    uint32_t kind; /* len / 8 - 1:19 | padding at its end:3 | ntags:6 | type:2 | flags:2 */
     uint64_t k0, k1;
     uint64_t version_meta; /* version:48 | meta_len:16 */
-    uint64_t birth_lead;   /* birth:48 | lead:16 */
-    uint64_t size_gen;     /* body size:40 | body gen:24 */
-    uint32_t body;         /* CACHE_NONE: inline */
+    uint64_t birth_site;   /* birth:48 | site:16 */
     uint32_t base, fresh;
+    uint32_t user;
     uint16_t swr, sie;
     uint32_t part_crc; /* tags, pages, meta */
     uint32_t tail_crc;
-    uint32_t len_tags; /* len / 8:20 | ntags:6 | site:6 */
-    uint32_t user;
     _Atomic uint32_t checked; /* low half of the purge count it was tested against */
     _Atomic uint8_t freq;
     _Atomic uint8_t soft;
     uint16_t spare;
 };
-_Static_assert(sizeof(struct cache_rec) == 88 && offsetof(struct cache_rec, checked) == 80,
+_Static_assert(sizeof(struct cache_rec) == 72 && offsetof(struct cache_rec, checked) == 64,
                "record layout");
-#define CACHE_REC_LEAD 1u
+/* Of an object of pages. Its meta usually stands in front of the body (CACHE_REC_LEAD): lead = tags
+ * and meta there. */
+struct cache_rec_paged {
+    uint64_t size_gen; /* body size:40 | body gen:24 */
+    uint32_t body, lead;
+};
+_Static_assert(sizeof(struct cache_rec_paged) == 16, "record layout");
+#define CACHE_REC_LEAD  1u
+#define CACHE_REC_PAGED 2u
 
 struct cache {
     int fd;
@@ -209,8 +212,9 @@ struct cache_head {
     uint64_t version, birth, size;
     uint32_t body, body_gen, base, fresh, swr, sie, user, part_crc, tail_crc, len, ntags, npages;
     uint32_t meta_len, lead, tail_len;
-    uint32_t at_pages, at_meta, at_tail; /* offsets in the record */
-    uint8_t type, flags, site;
+    uint32_t at_tags, at_pages, at_meta, at_tail; /* offsets in the record */
+    uint16_t site;
+    uint8_t type, flags;
     const unsigned char *p;
 };
 
@@ -306,6 +310,11 @@ static inline unsigned char *cache_page_data(const struct cache *c, uint32_t pag
 }
 
 /* ---- words ---- */
+
+static inline uint32_t cache_shard(uint32_t site)
+{
+    return site % CACHE_SHARDS;
+}
 
 static inline uint64_t cache_st(uint32_t owner, uint32_t gen, uint32_t code)
 {

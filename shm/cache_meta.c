@@ -17,11 +17,11 @@ void cache_meta_init(struct cache_meta *m, unsigned status, unsigned major, size
     *m = (struct cache_meta){.version = CACHE_META_VERSION,
                              .status = (uint16_t)status,
                              .major = (uint8_t)major,
-                             .url = (uint32_t)url,
-                             .fields = (uint32_t)fields,
-                             .server = (uint32_t)server,
-                             .hsts = (uint32_t)hsts,
-                             .secret = (uint32_t)secret};
+                             .url = (uint16_t)url,
+                             .fields = (uint16_t)fields,
+                             .server = (uint16_t)server,
+                             .hsts = (uint16_t)hsts,
+                             .secret = (uint16_t)secret};
 }
 
 bool cache_meta_fits(const struct cache_meta *m, size_t n)

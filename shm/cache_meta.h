@@ -15,7 +15,7 @@
 
 #include "shm/cache.h"
 
-#define CACHE_META_VERSION 1u
+#define CACHE_META_VERSION 2u
 #define CACHE_META_URL     8192u /* bytes of a URL that has a name of its own */
 #define CACHE_META_DEPTH   16u   /* directories of a path that have a name, the first ones */
 
@@ -23,8 +23,8 @@ struct cache_meta { /* to be copied out: the mapping aligns nothing */
     uint16_t version;
     uint16_t status;
     uint8_t major; /* of the protocol that it came in */
-    uint8_t zero[3];
-    uint32_t url, fields, server, hsts, secret; /* bytes */
+    uint8_t zero;
+    uint16_t url, fields, server, hsts, secret; /* bytes; all of meta has 64 KiB at most */
 };
 void cache_meta_init(struct cache_meta *m, unsigned status, unsigned major, size_t url,
                      size_t fields, size_t server, size_t hsts, size_t secret);
@@ -59,7 +59,7 @@ enum cache_kind {
  * without port; query as the key has it. For cache_scope.names. */
 unsigned cache_meta_names(const struct cache *c, struct slice host, struct slice path,
                           struct slice query, uint64_t *ret);
-/* The shard of a host, for cache_attr.site, cache_scope.site and cache_claim. */
+/* Where a host is counted, for cache_attr.site, cache_scope.site and cache_claim. */
 uint32_t cache_meta_site(struct slice host);
 
 /* "https://host:port/path?query#fragment", without scheme too, as people write it, in its parts:

@@ -398,7 +398,7 @@ static bool worth(const struct cache_persist *p, const struct cache_head *h, uin
     return h->type != CACHE_PASS && h->version < PERSIST_VERSION &&
            cache_index_slot(p->c, &h->key, word) != NULL && cache_record_sound(p->c, h, true) &&
            cache_purge_peek(p->c, h,
-                            (const uint64_t *)(const void *)(h->p + sizeof(struct cache_rec))) < 2;
+                            (const uint64_t *)(const void *)(h->p + h->at_tags)) < 2;
 }
 
 /* Stands in the file's header and name. */
@@ -443,7 +443,7 @@ static bool next_object(struct cache_persist *p, unsigned *looks)
         o = (struct persist_object){.magic = PERSIST_M_OBJECT,
                                     .type = h.type,
                                     .site = h.site,
-                                    .ntags = (uint16_t)h.ntags,
+                                    .ntags = (uint8_t)h.ntags,
                                     .meta = h.meta_len,
                                     .user = h.user,
                                     .k0 = h.key.k0,

@@ -10,7 +10,7 @@
 #include "shm/cache_persist.h"
 
 #define PERSIST_MAGIC    0x3162616c73647072ull /* "rpdslab1" */
-#define PERSIST_FORMAT   1u
+#define PERSIST_FORMAT   2u
 #define PERSIST_BLOCK    (256u << 10) /* of payload, at most */
 #define PERSIST_VERSION  (1ull << 47) /* objects have versions below */
 #define PERSIST_M_BLOCK  0x6b6c4270u
@@ -31,8 +31,8 @@ struct persist_block {
 };
 struct persist_object {
     uint32_t magic;
-    uint8_t type, site;
-    uint16_t ntags;
+    uint8_t type, ntags;
+    uint16_t site;
     uint32_t meta, user;
     uint64_t k0, k1, size, version;
     uint32_t base, fresh;

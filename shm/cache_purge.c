@@ -12,9 +12,9 @@ static uint64_t mix(uint64_t x)
 
 /* A name has two places, and counts as purged at the lesser of their generations: two names that
  * share one place do not purge each other. */
-static void places(const struct cache *c, uint32_t site, uint64_t name, struct cache_gen *ret[2])
+static void places(const struct cache *c, uint32_t shard, uint64_t name, struct cache_gen *ret[2])
 {
-    const uint64_t h = mix(name ^ (uint64_t)(site + 1) << 56);
+    const uint64_t h = mix(name ^ (uint64_t)(shard + 1) << 56);
 
     ret[0] = cache_at(c, CACHE_AREA_GEN, (h & (c->sb.ngen - 1)) * sizeof(struct cache_gen));
     ret[1] = cache_at(c, CACHE_AREA_GEN, (h >> 32 & (c->sb.ngen - 1)) * sizeof(struct cache_gen));
@@ -22,7 +22,7 @@ static void places(const struct cache *c, uint32_t site, uint64_t name, struct c
 
 uint64_t cache_birth(const struct cache *c, uint32_t site)
 {
-    return atomic_load(&cache_hot(c)->purge[site % CACHE_SITES].v) & 0xffffffffffffull;
+    return atomic_load(&cache_hot(c)->purge[cache_shard(site)].v) & 0xffffffffffffull;
 }
 
 static void raise_to(_Atomic uint64_t *v, uint64_t to)
@@ -36,13 +36,13 @@ static void raise_to(_Atomic uint64_t *v, uint64_t to)
 /* The generation before the count: who sees the new count finds the generation. Two purges at once
  * may use the same generation; each raises the count, so an object tested between them is tested
  * again. */
-static void purge_site(struct cache *c, uint32_t site, uint64_t name, bool soft)
+static void purge_shard(struct cache *c, uint32_t shard, uint64_t name, bool soft)
 {
-    _Atomic uint64_t *seq = &cache_hot(c)->purge[site].v;
+    _Atomic uint64_t *seq = &cache_hot(c)->purge[shard].v;
     const uint64_t to = (atomic_load(seq) & 0xffffffffffffull) + 1;
     struct cache_gen *g[2];
 
-    places(c, site, name, g);
+    places(c, shard, name, g);
     for (int i = 0; i < 2; i++)
         raise_to(soft ? &g[i]->soft : &g[i]->hard, to);
     atomic_fetch_add(seq, 1);
@@ -51,19 +51,19 @@ static void purge_site(struct cache *c, uint32_t site, uint64_t name, bool soft)
 void cache_purge(struct cache *c, uint32_t site, uint64_t name, bool soft)
 {
     if (site < CACHE_SITES) {
-        purge_site(c, site, name, soft);
+        purge_shard(c, cache_shard(site), name, soft);
         return;
     }
-    for (uint32_t i = 0; i < CACHE_SITES; i++)
-        purge_site(c, i, name, soft);
+    for (uint32_t i = 0; i < CACHE_SHARDS; i++)
+        purge_shard(c, i, name, soft);
 }
 
-static int test(const struct cache *c, uint32_t site, uint64_t name, uint64_t birth)
+static int test(const struct cache *c, uint32_t shard, uint64_t name, uint64_t birth)
 {
     uint64_t hard[2], soft[2];
     struct cache_gen *g[2];
 
-    places(c, site, name, g);
+    places(c, shard, name, g);
     for (int i = 0; i < 2; i++) {
         hard[i] = atomic_load(&g[i]->hard);
         soft[i] = atomic_load(&g[i]->soft);
@@ -73,11 +73,11 @@ static int test(const struct cache *c, uint32_t site, uint64_t name, uint64_t bi
     return soft[0] > birth && soft[1] > birth ? 1 : 0;
 }
 
-static int worst(const struct cache *c, uint32_t site, const uint64_t *names, unsigned n,
+static int worst(const struct cache *c, uint32_t shard, const uint64_t *names, unsigned n,
                  uint64_t birth, int so_far)
 {
     for (unsigned i = 0; i < n && so_far < 2; i++) {
-        const int r = test(c, site, names[i], birth);
+        const int r = test(c, shard, names[i], birth);
 
         if (r > so_far)
             so_far = r;
@@ -88,8 +88,8 @@ static int worst(const struct cache *c, uint32_t site, const uint64_t *names, un
 int cache_purge_test(const struct cache *c, const struct cache_scope *scope,
                      const struct cache_head *h, const uint64_t *tags)
 {
-    const uint32_t site = scope->site % CACHE_SITES;
-    const uint64_t seq = atomic_load(&cache_hot(c)->purge[site].v), all = CACHE_NAME_ALL;
+    const uint32_t shard = cache_shard(scope->site);
+    const uint64_t seq = atomic_load(&cache_hot(c)->purge[shard].v), all = CACHE_NAME_ALL;
     struct cache_rec *r = (struct cache_rec *)(uintptr_t)h->p;
     uint64_t names[CACHE_NAMES];
     unsigned n;
@@ -97,11 +97,11 @@ int cache_purge_test(const struct cache *c, const struct cache_scope *scope,
 
     if (atomic_load_explicit(&r->checked, memory_order_relaxed) == (uint32_t)seq)
         return atomic_load_explicit(&r->soft, memory_order_relaxed) != 0;
-    gone = worst(c, site, &all, 1, h->birth, 0);
-    gone = worst(c, site, tags, h->ntags, h->birth, gone);
+    gone = worst(c, shard, &all, 1, h->birth, 0);
+    gone = worst(c, shard, tags, h->ntags, h->birth, gone);
     if (gone < 2 && scope->names) {
         n = scope->names(scope->arg, names);
-        gone = worst(c, site, names, n < CACHE_NAMES ? n : CACHE_NAMES, h->birth, gone);
+        gone = worst(c, shard, names, n < CACHE_NAMES ? n : CACHE_NAMES, h->birth, gone);
     }
     if (gone < 2) {
         atomic_store_explicit(&r->soft, (uint8_t)gone, memory_order_relaxed);
@@ -115,5 +115,7 @@ int cache_purge_peek(const struct cache *c, const struct cache_head *h, const ui
 {
     const uint64_t all = CACHE_NAME_ALL;
 
-    return worst(c, h->site, tags, h->ntags, h->birth, worst(c, h->site, &all, 1, h->birth, 0));
+    const uint32_t shard = cache_shard(h->site);
+
+    return worst(c, shard, tags, h->ntags, h->birth, worst(c, shard, &all, 1, h->birth, 0));
 }

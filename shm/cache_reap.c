@@ -229,7 +229,7 @@ void cache_reap(struct cache *c, uint32_t slot, uint64_t kick[CACHE_SLOTS / 64])
     if (uncounted)
         recount(c);
     /* A purge that ended between its generations and the count. */
-    for (uint32_t i = 0; i < CACHE_SITES && atomic_load(&row->owner) != 0; i++)
+    for (uint32_t i = 0; i < CACHE_SHARDS && atomic_load(&row->owner) != 0; i++)
         atomic_fetch_add(&cache_hot(c)->purge[i].v, 1);
     for (uint32_t i = 0; i < CACHE_FLIGHT_MAX / 64; i++)
         atomic_store(&cache_mail(c, slot)->bit[i], 0);

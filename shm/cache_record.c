@@ -24,72 +24,100 @@ uint32_t cache_record_long(uint16_t v)
     return v == UINT16_MAX || e > 21 ? CACHE_FOREVER : (uint32_t)(v & 0x7ffu) << e;
 }
 
-static uint32_t head_crc(const struct cache *c, const struct cache_rec *r)
+static uint32_t head_crc(const struct cache *c, const struct cache_rec *r,
+                         const struct cache_rec_paged *paged)
 {
-    const unsigned char first[4] = {(unsigned char)r->magic, (unsigned char)(r->magic >> 8),
-                                    r->type, r->flags};
+    const uint32_t crc =
+        crc32c_more(c->sb.seed, &r->kind,
+                    offsetof(struct cache_rec, checked) - offsetof(struct cache_rec, kind));
 
-    return crc32c_more(crc32c_more(c->sb.seed, first, sizeof(first)), &r->k0,
-                       offsetof(struct cache_rec, checked) - offsetof(struct cache_rec, k0));
+    return r->kind & CACHE_REC_PAGED ? crc32c_more(crc, paged, sizeof(*paged)) : crc;
 }
 
-/* From body size, lead, tags and page size: where each part of the record begins. */
+/* From body size, lead, tags and page size: where each part of the record begins. Returns its
+ * length without padding. */
 static uint64_t arrange(const struct cache *c, struct cache_head *h)
 {
+    const bool paged = (h->flags & CACHE_REC_PAGED) != 0;
     const uint64_t stream = h->lead + h->size;
-    uint64_t at = sizeof(struct cache_rec) + 8u * h->ntags;
+    uint64_t at = sizeof(struct cache_rec) + (paged ? sizeof(struct cache_rec_paged) : 0);
 
-    h->npages = h->body == CACHE_NONE ? 0 : (uint32_t)(stream >> c->page_shift);
-    h->tail_len =
-        h->body == CACHE_NONE ? (uint32_t)h->size : (uint32_t)(stream & (c->sb.page_size - 1));
+    h->at_tags = (uint32_t)at;
+    at += 8u * h->ntags;
+    h->npages = paged ? (uint32_t)(stream >> c->page_shift) : 0;
+    h->tail_len = paged ? (uint32_t)(stream & (c->sb.page_size - 1)) : (uint32_t)h->size;
     h->at_pages = (uint32_t)at;
     at += 4ull * ((h->npages + 1u) & ~1u);
     h->at_meta = (uint32_t)at;
     if (!(h->flags & CACHE_REC_LEAD))
         at += h->meta_len;
     h->at_tail = (uint32_t)at;
-    return (at + h->tail_len + 7u) & ~7ull;
+    return at + h->tail_len;
+}
+
+/* What only objects of pages have; *p is what follows the head. */
+static void load_paged(const struct cache_rec_paged *p, struct cache_head *ret)
+{
+    ret->size = p->size_gen & LOW40;
+    ret->body_gen = (uint32_t)(p->size_gen >> 40);
+    ret->body = p->body;
+    ret->lead = p->lead;
 }
 
 int cache_record_load(const struct cache *c, uint32_t slab, uint32_t off, uint32_t end,
                       struct cache_head *ret)
 {
+    struct cache_rec_paged paged = {.body = CACHE_NONE};
     struct cache_rec r;
+    uint64_t fixed = sizeof(r), at;
+    uint32_t padding;
 
-    if (end > c->sb.slab_size || (uint64_t)off + sizeof(r) > end || (off & 7u) != 0)
+    if (end > c->sb.slab_size || off + fixed > end || (off & 7u) != 0)
         return -ERR_CORRUPT;
     ret->p = cache_slab_data(c, slab) + off;
     /* What stands behind is written to by readers. */
     memcpy(&r, ret->p, offsetof(struct cache_rec, checked));
-    if (r.magic != CACHE_REC_MAGIC || r.crc != head_crc(c, &r))
+    if (r.kind & CACHE_REC_PAGED) {
+        fixed += sizeof(paged);
+        if (off + fixed > end)
+            return -ERR_CORRUPT;
+        memcpy(&paged, ret->p + sizeof(r), sizeof(paged));
+    }
+    if (r.crc != head_crc(c, &r, &paged))
         return -ERR_CORRUPT;
     ret->key = (struct cache_key){r.k0, r.k1};
-    ret->type = r.type;
-    ret->flags = r.flags;
+    ret->flags = r.kind & 3u;
+    ret->type = r.kind >> 2 & 3u;
+    ret->ntags = r.kind >> 4 & 63u;
+    padding = r.kind >> 10 & 7u;
+    ret->len = ((r.kind >> 13) + 1) << 3;
     ret->version = r.version_meta & LOW48;
     ret->meta_len = (uint32_t)(r.version_meta >> 48);
-    ret->birth = r.birth_lead & LOW48;
-    ret->lead = (uint32_t)(r.birth_lead >> 48);
-    ret->size = r.size_gen & LOW40;
-    ret->body_gen = (uint32_t)(r.size_gen >> 40);
-    ret->body = r.body;
+    ret->birth = r.birth_site & LOW48;
+    ret->site = (uint16_t)(r.birth_site >> 48);
     ret->base = r.base;
     ret->fresh = r.fresh;
+    ret->user = r.user;
     ret->swr = cache_record_long(r.swr);
     ret->sie = cache_record_long(r.sie);
-    ret->user = r.user;
     ret->part_crc = r.part_crc;
     ret->tail_crc = r.tail_crc;
-    ret->len = (r.len_tags & 0xfffffu) << 3;
-    ret->ntags = r.len_tags >> 20 & 63u;
-    ret->site = (uint8_t)(r.len_tags >> 26);
-    if ((ret->body == CACHE_NONE ? ret->size > c->sb.slab_size || ret->lead != 0
-                                 : ret->body >= c->sb.nbody || ret->size > c->sb.max_object) ||
-        ret->lead >= c->sb.page_size || ret->ntags > CACHE_TAGS || ret->len > end - off ||
-        ((ret->flags & CACHE_REC_LEAD) && ret->meta_len > ret->lead) ||
-        arrange(c, ret) != ret->len || ret->type >= CACHE_TYPE__COUNT)
+    load_paged(&paged, ret);
+    if (ret->ntags > CACHE_TAGS || ret->len > end - off || ret->type >= CACHE_TYPE__COUNT)
         return -ERR_CORRUPT;
-    return 0;
+    if (ret->flags & CACHE_REC_PAGED) {
+        if (ret->body >= c->sb.nbody || ret->size > c->sb.max_object ||
+            ret->lead >= c->sb.page_size ||
+            ((ret->flags & CACHE_REC_LEAD) && ret->meta_len > ret->lead))
+            return -ERR_CORRUPT;
+    } else {
+        /* The body of an inline record is what the other parts leave of it. */
+        at = fixed + 8u * ret->ntags + ret->meta_len + padding;
+        if (ret->flags != 0 || at > ret->len)
+            return -ERR_CORRUPT;
+        ret->size = ret->len - at;
+    }
+    return arrange(c, ret) + padding == ret->len ? 0 : -ERR_CORRUPT;
 }
 
 /* The page the lead is in, or NULL. */
@@ -109,8 +137,7 @@ static const unsigned char *lead_of(const struct cache *c, const struct cache_he
 bool cache_record_sound(const struct cache *c, const struct cache_head *h, bool body)
 {
     const uint32_t inline_end = h->at_tail;
-    uint32_t crc = crc32c_more(c->sb.seed, h->p + sizeof(struct cache_rec),
-                               inline_end - (uint32_t)sizeof(struct cache_rec));
+    uint32_t crc = crc32c_more(c->sb.seed, h->p + h->at_tags, inline_end - h->at_tags);
 
     if (h->flags & CACHE_REC_LEAD) {
         const unsigned char *lead = lead_of(c, h);
@@ -131,7 +158,8 @@ static void head_of(const struct cache_parts *p, struct cache_head *h)
     h->lead = p->body == CACHE_NONE ? 0 : p->lead;
     h->ntags = p->ntags;
     h->meta_len = (uint32_t)p->meta.n;
-    h->flags = p->lead_meta ? CACHE_REC_LEAD : 0;
+    h->flags = (uint8_t)((p->lead_meta ? CACHE_REC_LEAD : 0) |
+                         (p->body == CACHE_NONE ? 0 : CACHE_REC_PAGED));
 }
 
 uint32_t cache_record_size(const struct cache *c, const struct cache_parts *p)
@@ -140,11 +168,10 @@ uint32_t cache_record_size(const struct cache *c, const struct cache_parts *p)
     uint64_t len;
 
     if (p->ntags > CACHE_TAGS || p->meta.n > UINT16_MAX || p->size > c->sb.max_object ||
-        p->tail.n > c->sb.slab_size || p->attr->type >= CACHE_TYPE__COUNT ||
-        p->attr->site >= CACHE_SITES)
+        p->tail.n > c->sb.slab_size || p->attr->type >= CACHE_TYPE__COUNT)
         return 0;
     head_of(p, &h);
-    len = arrange(c, &h);
+    len = (arrange(c, &h) + 7u) & ~7ull;
     return len > c->sb.slab_size ? 0 : (uint32_t)len;
 }
 
@@ -166,12 +193,11 @@ void cache_record_write(const struct cache *c, unsigned char *dst, uint32_t len,
                         const struct cache_parts *p)
 {
     const struct cache_attr *a = p->attr;
+    uint32_t padding;
     struct cache_head h;
-    struct cache_rec r = {.magic = CACHE_REC_MAGIC,
-                          .type = a->type,
-                          .k0 = p->key->k0,
+    struct cache_rec_paged paged = {.body = p->body, .lead = p->lead};
+    struct cache_rec r = {.k0 = p->key->k0,
                           .k1 = p->key->k1,
-                          .body = p->body,
                           .base = a->base,
                           .fresh = a->fresh,
                           .swr = cache_record_short(a->swr),
@@ -179,27 +205,29 @@ void cache_record_write(const struct cache *c, unsigned char *dst, uint32_t len,
                           .user = a->user};
 
     head_of(p, &h);
-    (void)arrange(c, &h);
-    r.flags = h.flags;
+    padding = len - (uint32_t)arrange(c, &h);
+    r.kind =
+        ((len >> 3) - 1) << 13 | padding << 10 | h.ntags << 4 | (uint32_t)a->type << 2 | h.flags;
     r.version_meta = (p->version & LOW48) | (uint64_t)h.meta_len << 48;
-    r.birth_lead = (a->birth & LOW48) | (uint64_t)h.lead << 48;
-    r.size_gen = (p->size & LOW40) | (uint64_t)p->body_gen << 40;
-    r.len_tags = len >> 3 | h.ntags << 20 | (uint32_t)a->site << 26;
+    r.birth_site = (a->birth & LOW48) | (uint64_t)a->site << 48;
+    paged.size_gen = (p->size & LOW40) | (uint64_t)p->body_gen << 40;
+    if (h.flags & CACHE_REC_PAGED)
+        memcpy(dst + sizeof(r), &paged, sizeof(paged));
     if (h.ntags > 0)
-        memcpy(dst + sizeof(r), p->tags, 8u * h.ntags);
+        memcpy(dst + h.at_tags, p->tags, 8u * h.ntags);
     memset(dst + h.at_pages, 0, h.at_meta - h.at_pages);
     copy_pages(c, dst + h.at_pages, h.npages, p->pages, p->first);
     if (!p->lead_meta && p->meta.n > 0)
         memcpy(dst + h.at_meta, p->meta.p, p->meta.n);
-    r.part_crc = crc32c_more(c->sb.seed, dst + sizeof(r), h.at_tail - (uint32_t)sizeof(r));
+    r.part_crc = crc32c_more(c->sb.seed, dst + h.at_tags, h.at_tail - h.at_tags);
     if (p->lead_meta)
         r.part_crc = crc32c_more(r.part_crc, p->meta.p, p->meta.n);
-    memset(dst + h.at_tail + h.tail_len, 0, len - h.at_tail - h.tail_len);
+    memset(dst + h.at_tail + h.tail_len, 0, padding);
     if (h.tail_len > 0)
         memcpy(dst + h.at_tail, p->tail.p, h.tail_len);
     r.tail_crc = crc32c_more(c->sb.seed, dst + h.at_tail, h.tail_len);
     /* Never tested: a purge between the fetch and now must be seen. */
     atomic_init(&r.checked, (uint32_t)a->birth);
-    r.crc = head_crc(c, &r);
+    r.crc = head_crc(c, &r, &paged);
     memcpy(dst, &r, sizeof(r));
 }

@@ -25,8 +25,8 @@ void persist_load_plan(struct cache_persist *p)
     bool soft = true;
 
     /* Restored objects must be stale: see cache_persist_adopt. */
-    for (uint32_t i = 0; i < CACHE_SITES; i++) {
-        born.site = (uint8_t)i;
+    for (uint32_t i = 0; i < CACHE_SHARDS; i++) {
+        born.site = (uint16_t)i;
         soft = soft && cache_purge_peek(p->c, &born, NULL) == 1;
     }
     if (p->nold > 0)
@@ -74,9 +74,9 @@ static bool object_good(const struct persist_reader *r)
 {
     const struct persist_object *o = object_of(r);
 
-    return o->magic == PERSIST_M_OBJECT && o->type < CACHE_TYPE__COUNT && o->site < CACHE_SITES &&
-           o->ntags <= CACHE_TAGS && o->meta <= UINT16_MAX && o->size < 1ull << 40 &&
-           o->version != 0 && o->version <= r->name.version;
+    return o->magic == PERSIST_M_OBJECT && o->type < CACHE_TYPE__COUNT && o->ntags <= CACHE_TAGS &&
+           o->meta <= UINT16_MAX && o->size < 1ull << 40 && o->version != 0 &&
+           o->version <= r->name.version;
 }
 
 static size_t lead_size(const struct persist_reader *r)

@@ -38,7 +38,7 @@ bool cache_hit_begin(struct cache_worker *w, const struct cache_head *h, uint64_
                                     .birth = h->birth};
     ret->version = h->version;
     ret->size = h->size;
-    ret->tags = (const uint64_t *)(const void *)(h->p + sizeof(struct cache_rec));
+    ret->tags = (const uint64_t *)(const void *)(h->p + h->at_tags);
     ret->ntags = h->ntags;
     ret->key = h->key;
     ret->word = word;

@@ -120,7 +120,7 @@ void stored_attr(const struct policy_stored *p, unsigned status, uint32_t site,
 {
     int64_t base = p->base < 0 ? 0 : p->base > UINT32_MAX ? (int64_t)UINT32_MAX : p->base;
     *ret = (struct cache_attr){.type = CACHE_OBJECT,
-                               .site = (uint8_t)site,
+                               .site = (uint16_t)site,
                                .user = stored_user(status, p->flags),
                                .base = (uint32_t)base,
                                .fresh = p->lifetime,
