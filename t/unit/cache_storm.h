@@ -8,9 +8,10 @@
 
 #include <unistd.h>
 
-#define WORKERS 5u
-#define KEYS    400u
-#define HELD    5u
+#define WORKERS      5u
+#define KEYS         400u
+#define HELD         5u
+#define STORM_MAX_US 120000000u /* however busy the machine is */
 
 struct oracle {
     _Atomic uint64_t next;  /* versions */
@@ -212,6 +213,20 @@ static void claim(struct process *p, uint64_t id)
         atomic_fetch_add(&o->alone, 1);
         break;
     }
+}
+
+/* How long a storm goes on: for the time that is wanted, and until everything has happened in it
+ * that it is for. `ends`: deaths so far, of `least`. */
+static bool storm_goes_on(uint64_t start, uint64_t storm_us, int ends, int least)
+{
+    const uint64_t spent = clock_us_now() - start;
+    struct cache_stat st;
+
+    if (spent < storm_us)
+        return true;
+    cache_stat(c, &st);
+    return spent < STORM_MAX_US &&
+           (ends < least || !o->hits || !o->stores || !o->followed || !st.ctr[CACHE_CTR_EVICT]);
 }
 
 /* Until *stop, which may never be; then as it is, with all its pins. */

@@ -63,12 +63,12 @@ int main(int argc, char **argv)
         pid[i] = spawn(owner[i], fx_rnd(&seed));
     }
     start = clock_us_now();
-    while (clock_us_now() - start < storm_us) {
+    while (storm_goes_on(start, storm_us, kills, 40)) {
         const uint32_t v = (uint32_t)(fx_rnd(&seed) % WORKERS);
         const uint64_t done = atomic_load(&o->turns[v]), wait = fx_rnd(&seed) % 400;
 
         /* The victim is let go on for a while that is counted in its own work. */
-        while (atomic_load(&o->turns[v]) < done + wait && clock_us_now() - start < storm_us)
+        while (atomic_load(&o->turns[v]) < done + wait && clock_us_now() - start < STORM_MAX_US)
             sched_yield();
         bury(pid[v], owner[v]);
         owner[v] = ++inc << 8 | v;
@@ -84,7 +84,7 @@ int main(int argc, char **argv)
     for (uint32_t i = 0; i < WORKERS; i++)
         bury(pid[i], owner[i]);
     cache_stat(c, &st);
-    tap_ok(kills > 10,
+    tap_ok(kills >= 40,
            "%d kills: %llu hits, %llu stores, %llu led, %llu followed, %llu taken over, %llu "
            "evicted, %llu purges",
            kills, (unsigned long long)o->hits, (unsigned long long)o->stores,

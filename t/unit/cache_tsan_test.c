@@ -64,11 +64,11 @@ int main(int argc, char **argv)
     for (uint32_t i = 0; i < WORKERS; i++)
         begin(&t[i], inc << 8 | i, fx_rnd(&seed));
     start = clock_us_now();
-    while (clock_us_now() - start < storm_us) {
+    while (storm_goes_on(start, storm_us, ends, 20)) {
         const uint32_t v = (uint32_t)(fx_rnd(&seed) % WORKERS);
         const uint64_t done = atomic_load(&o->turns[v]), wait = fx_rnd(&seed) % 400;
 
-        while (atomic_load(&o->turns[v]) < done + wait && clock_us_now() - start < storm_us)
+        while (atomic_load(&o->turns[v]) < done + wait && clock_us_now() - start < STORM_MAX_US)
             sched_yield();
         bury(&t[v]);
         begin(&t[v], ++inc << 8 | v, fx_rnd(&seed));
@@ -85,7 +85,7 @@ int main(int argc, char **argv)
         bury(&t[i]);
     dirty = (uint64_t)fx_fsck(c, true);
     cache_stat(c, &st);
-    tap_ok(ends > 3 && o->hits > 0 && o->stores > 0 && o->followed > 0 &&
+    tap_ok(ends >= 20 && o->hits > 0 && o->stores > 0 && o->followed > 0 &&
                st.ctr[CACHE_CTR_EVICT] > 0,
            "%d ends: %llu hits, %llu stores, %llu led, %llu followed, %llu evicted, %llu purges",
            ends, (unsigned long long)o->hits, (unsigned long long)o->stores,
