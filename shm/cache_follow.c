@@ -70,7 +70,7 @@ static bool view_head(struct cache_worker *w, const struct cache_follow *f, stru
                           atomic_load(&fl->base),      atomic_load(&fl->fresh),
                           atomic_load(&fl->swr),       atomic_load(&fl->sie)};
     crc = crc32c_more(crc32c_more(c->sb.seed, v, sizeof(v)), p, lead);
-    ret->attr = (struct cache_attr){.type = (uint8_t)(v[0] >> 8),
+    ret->attr = (struct cache_attr){.type = (uint8_t)(v[0] >> 16),
                                     .site = (uint16_t)v[0],
                                     .user = v[1],
                                     .base = v[2],
