@@ -135,6 +135,11 @@ struct cache_scope {
     const void *arg;
 };
 
+/* Whether what was born then, with these tags and the names of scope, was purged since, be it
+ * softly. */
+bool cache_purged(const struct cache *c, const struct cache_scope *scope, const uint64_t *tags,
+                  unsigned ntags, uint64_t birth);
+
 /* ---- objects -------------------------------------------------------------------------------- */
 
 enum cache_type {
@@ -264,10 +269,11 @@ struct cache_view {
     unsigned ntags;
 };
 
-/* seen: version of the stale object that is being revalidated; 0: none. site: for attr.birth. */
-enum cache_claimed cache_claim(struct cache_worker *w, const struct cache_key *key, uint32_t site,
-                               uint64_t seen, struct cache_fill *ret_fill,
-                               struct cache_follow *ret_follow);
+/* seen: version of the stale object that is being revalidated; 0: none. scope: what was asked for
+ * before a purge that concerns it is not followed; NULL: site 0, no purge is looked at. */
+enum cache_claimed cache_claim(struct cache_worker *w, const struct cache_key *key,
+                               const struct cache_scope *scope, uint64_t seen,
+                               struct cache_fill *ret_fill, struct cache_follow *ret_follow);
 /* A fill that nobody can follow, after ALONE: stored when done. */
 void cache_fill_private(struct cache_worker *w, const struct cache_key *key, uint32_t site,
                         struct cache_fill *ret);

@@ -203,18 +203,16 @@ static uint8_t freq_at(const unsigned char *rec)
         memory_order_relaxed);
 }
 
-/* The bytes of a head that change. `soft` is written before `checked`. */
+/* The bytes of a head that change. */
 static void copy_notes(unsigned char *to, const unsigned char *from, uint8_t freq)
 {
     const struct cache_rec *old = (const struct cache_rec *)(const void *)from;
     struct cache_rec *new = (struct cache_rec *)(void *)to;
 
-    atomic_store_explicit(&new->checked, atomic_load_explicit(&old->checked, memory_order_acquire),
-                          memory_order_relaxed);
-    atomic_store_explicit(&new->soft, atomic_load_explicit(&old->soft, memory_order_relaxed),
+    atomic_store_explicit(&new->checked, atomic_load_explicit(&old->checked, memory_order_relaxed),
                           memory_order_relaxed);
     atomic_store_explicit(&new->freq, freq, memory_order_relaxed);
-    new->spare = 0;
+    memset(new->spare, 0, sizeof(new->spare));
 }
 
 /* A survivor goes to the end of the main queue: its record is copied, its pages stay. */

@@ -118,17 +118,18 @@ static void unjoin(struct cache_worker *w, uint32_t flight)
 }
 
 static bool join(struct cache_worker *w, uint32_t flight, const struct cache_key *k,
-                 struct cache_follow *ret)
+                 const struct cache_scope *scope, struct cache_follow *ret)
 {
     struct cache_flight *f = cache_flight(w->c, flight);
-    uint64_t st;
+    uint64_t st = atomic_load(&f->st);
 
-    if (w->followers[flight] == UINT16_MAX)
+    if (!joinable(st) || !flight_is_for(f, k) || w->followers[flight] == UINT16_MAX)
         return false;
     if (w->followers[flight]++ == 0)
         atomic_fetch_or(&f->joined[w->slot / 64], (uint64_t)1 << (w->slot & 63u));
     st = atomic_load(&f->st);
-    if (!joinable(st) || !flight_is_for(f, k)) {
+    if (!joinable(st) || !flight_is_for(f, k) ||
+        (scope && cache_purged(w->c, scope, NULL, 0, atomic_load(&f->birth)))) {
         unjoin(w, flight);
         return false;
     }
@@ -189,9 +190,9 @@ static void give_up_place(struct cache_worker *w, const struct cache_fill *f)
     wake(w, f->flight);
 }
 
-enum cache_claimed cache_claim(struct cache_worker *w, const struct cache_key *key, uint32_t site,
-                               uint64_t seen, struct cache_fill *ret_fill,
-                               struct cache_follow *ret_follow)
+enum cache_claimed cache_claim(struct cache_worker *w, const struct cache_key *key,
+                               const struct cache_scope *scope, uint64_t seen,
+                               struct cache_fill *ret_fill, struct cache_follow *ret_follow)
 {
     struct cache *c = w->c;
     _Atomic uint64_t *slot;
@@ -199,12 +200,9 @@ enum cache_claimed cache_claim(struct cache_worker *w, const struct cache_key *k
     uint64_t word;
     uint32_t mine;
 
-    cache_fill_private(w, key, site, ret_fill);
+    cache_fill_private(w, key, scope ? scope->site : 0, ret_fill);
     for (uint32_t i = 0; i < 2 * WAYS; i++) {
-        const uint32_t n = candidate(c, key, i);
-
-        if (joinable(atomic_load(&cache_flight(c, n)->st)) &&
-            flight_is_for(cache_flight(c, n), key) && join(w, n, key, ret_follow))
+        if (join(w, candidate(c, key, i), key, scope, ret_follow))
             return CACHE_FOLLOW;
     }
     mine = claim_place(w, key, ret_fill);
@@ -213,10 +211,7 @@ enum cache_claimed cache_claim(struct cache_worker *w, const struct cache_key *k
     /* Another may have claimed at the same moment: the later of both second looks sees both, and
      * the one at the lower place leads. */
     for (uint32_t i = 0; i < mine; i++) {
-        const uint32_t n = candidate(c, key, i);
-
-        if (joinable(atomic_load(&cache_flight(c, n)->st)) &&
-            flight_is_for(cache_flight(c, n), key) && join(w, n, key, ret_follow)) {
+        if (join(w, candidate(c, key, i), key, scope, ret_follow)) {
             give_up_place(w, ret_fill);
             return CACHE_FOLLOW;
         }
@@ -249,6 +244,7 @@ static void flight_head(struct cache_worker *w, struct cache_fill *f, const unsi
     struct cache_flight *fl = cache_flight(w->c, f->flight);
     uint64_t st = cache_st(w->owner, f->flight_gen, CFLIGHT_FETCH);
 
+    atomic_store(&fl->birth, f->attr.birth);
     atomic_store(&fl->type_site, (uint32_t)f->attr.type << 16 | f->attr.site);
     atomic_store(&fl->user, f->attr.user);
     atomic_store(&fl->base, f->attr.base);

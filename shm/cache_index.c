@@ -268,7 +268,8 @@ int cache_index_publish(struct cache_worker *w, const struct cache_head *h, uint
             rc = place(w, h, word);
             return rc < 0 ? rc : settle(w, h, word);
         }
-        if (old.version >= h->version) {
+        /* What was asked for earlier may arrive later: a purge came between them. */
+        if (old.version >= h->version || old.birth > h->birth) {
             cache_unpin_slab(w, cache_word_slab(v));
             cache_count(w, CACHE_CTR_RACE, 1);
             return -ERR_EXIST;

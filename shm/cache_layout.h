@@ -179,10 +179,10 @@ struct cache_rec {
     uint16_t swr, sie;
     uint32_t part_crc; /* tags, pages, meta */
     uint32_t tail_crc;
-    _Atomic uint32_t checked; /* low half of the purge count it was tested against */
+    _Atomic uint32_t checked; /* purge count it was tested against:31 | softly purged:1; one word,
+                               * so that two who test at once leave no mixture */
     _Atomic uint8_t freq;
-    _Atomic uint8_t soft;
-    uint16_t spare;
+    uint8_t spare[3];
 };
 _Static_assert(sizeof(struct cache_rec) == 72 && offsetof(struct cache_rec, checked) == 64,
                "record layout");

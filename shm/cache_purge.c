@@ -85,36 +85,50 @@ static int worst(const struct cache *c, uint32_t shard, const uint64_t *names, u
     return so_far;
 }
 
+/* What purges have done to something of these tags and names that was born then: 0, 1 softly, 2. */
+static int reached(const struct cache *c, const struct cache_scope *scope, const uint64_t *tags,
+                   unsigned ntags, uint64_t birth)
+{
+    const uint32_t shard = cache_shard(scope->site);
+    const uint64_t all = CACHE_NAME_ALL;
+    uint64_t names[CACHE_NAMES];
+    int gone = worst(c, shard, &all, 1, birth, 0);
+    unsigned n;
+
+    gone = worst(c, shard, tags, ntags, birth, gone);
+    if (gone < 2 && scope->names) {
+        n = scope->names(scope->arg, names);
+        gone = worst(c, shard, names, n < CACHE_NAMES ? n : CACHE_NAMES, birth, gone);
+    }
+    return gone;
+}
+
+bool cache_purged(const struct cache *c, const struct cache_scope *scope, const uint64_t *tags,
+                  unsigned ntags, uint64_t birth)
+{
+    return birth < cache_birth(c, scope->site) && reached(c, scope, tags, ntags, birth) > 0;
+}
+
 int cache_purge_test(const struct cache *c, const struct cache_scope *scope,
                      const struct cache_head *h, const uint64_t *tags)
 {
-    const uint32_t shard = cache_shard(scope->site);
-    const uint64_t seq = atomic_load(&cache_hot(c)->purge[shard].v), all = CACHE_NAME_ALL;
+    const uint32_t seq = (uint32_t)atomic_load(&cache_hot(c)->purge[cache_shard(scope->site)].v)
+                         << 1;
     struct cache_rec *r = (struct cache_rec *)(uintptr_t)h->p;
-    uint64_t names[CACHE_NAMES];
-    unsigned n;
+    const uint32_t was = atomic_load_explicit(&r->checked, memory_order_relaxed);
     int gone;
 
-    if (atomic_load_explicit(&r->checked, memory_order_relaxed) == (uint32_t)seq)
-        return atomic_load_explicit(&r->soft, memory_order_relaxed) != 0;
-    gone = worst(c, shard, &all, 1, h->birth, 0);
-    gone = worst(c, shard, tags, h->ntags, h->birth, gone);
-    if (gone < 2 && scope->names) {
-        n = scope->names(scope->arg, names);
-        gone = worst(c, shard, names, n < CACHE_NAMES ? n : CACHE_NAMES, h->birth, gone);
-    }
-    if (gone < 2) {
-        atomic_store_explicit(&r->soft, (uint8_t)gone, memory_order_relaxed);
-        /* The note that it was tested after what the test found. */
-        atomic_store_explicit(&r->checked, (uint32_t)seq, memory_order_release);
-    }
+    if ((was & ~1u) == seq)
+        return was & 1u;
+    gone = reached(c, scope, tags, h->ntags, h->birth);
+    if (gone < 2)
+        atomic_store_explicit(&r->checked, seq | (uint32_t)gone, memory_order_relaxed);
     return gone;
 }
 
 int cache_purge_peek(const struct cache *c, const struct cache_head *h, const uint64_t *tags)
 {
     const uint64_t all = CACHE_NAME_ALL;
-
     const uint32_t shard = cache_shard(h->site);
 
     return worst(c, shard, tags, h->ntags, h->birth, worst(c, shard, &all, 1, h->birth, 0));

@@ -227,7 +227,7 @@ void cache_record_write(const struct cache *c, unsigned char *dst, uint32_t len,
         memcpy(dst + h.at_tail, p->tail.p, h.tail_len);
     r.tail_crc = crc32c_more(c->sb.seed, dst + h.at_tail, h.tail_len);
     /* Never tested: a purge between the fetch and now must be seen. */
-    atomic_init(&r.checked, (uint32_t)a->birth);
+    atomic_init(&r.checked, (uint32_t)a->birth << 1);
     r.crc = head_crc(c, &r, &paged);
     memcpy(dst, &r, sizeof(r));
 }

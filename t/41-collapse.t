@@ -228,6 +228,29 @@ subtest 'variants' => sub {
     is($_->read_response->{body}, "for $other", 'and given') for @{ $c{$other} };
 };
 
+subtest 'a purge while it arrives' => sub {
+    my @early = map { get('/purged') } 1 .. 4;
+    my $old = $o->accept;
+    $old->read_request;
+    nobody('one request for all');
+    is($s->ctl_json('cache', 'purge', "http://localhost:$port/other")->{objects}, 0, 'something else of the host is purged');
+    push @early, get('/purged');
+    nobody('which concerns nobody here');
+    $s->ctl_json('cache', 'purge', "http://localhost:$port/purged");
+    my @late = map { get('/purged') } 1 .. 20;
+    my $new = $o->accept;
+    $new->read_request;
+    nobody('who comes after the purge does not wait for what was asked for before it, and they ask once');
+    $new->send(head(3) . 'new');
+    is_got($_->read_response, 'new', 'who came after it') for @late;
+    $old->send(head(3) . 'old');
+    like($_->read_response->{body}, qr/^(?:old|new)$/, 'who came before it') for @early;
+    is_got(get('/purged')->read_response, 'new', 'and what is stored is the new one, though the old one was complete last');
+    nobody('from the cache');
+    $old->close;
+    $new->close;
+};
+
 subtest 'larger than the store takes, without a length' => sub {
     for my $tag (['ETag: "big"'], []) {
         my $path = '/narrow/big' . @$tag;

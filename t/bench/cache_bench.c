@@ -121,7 +121,7 @@ static void misses(void)
     printf("%-44s %8.1f ns\n", "miss", (double)(clock_us_now() - t) / 1000);
     t = clock_us_now();
     for (uint32_t i = 0; i < 300000; i++) {
-        if (cache_claim(w, &keys[i & 0xffff], 0, 0, &f, &g) == CACHE_LEAD)
+        if (cache_claim(w, &keys[i & 0xffff], NULL, 0, &f, &g) == CACHE_LEAD)
             cache_fill_abort(w, &f, true, 0);
     }
     printf("%-44s %8.1f ns\n", "claim and pass", (double)(clock_us_now() - t) / 300);

@@ -98,7 +98,7 @@ static int go_on_following(const char *op, unsigned long step, struct cache_work
         break;
     }
     cache_follow_leave(heir, &f);
-    bad += cache_claim(heir, &k, 0, UINT64_MAX, &fill, &f) != CACHE_LEAD;
+    bad += cache_claim(heir, &k, NULL, UINT64_MAX, &fill, &f) != CACHE_LEAD;
     cache_fill_abort(heir, &fill, true, 0);
     if (bad)
         printf("# %s, step %lu: the follower is lost in state %d\n", op, step, (int)v.state);
@@ -329,7 +329,7 @@ static void do_claim(void)
     struct cache_fill f;
     struct cache_follow g;
 
-    if (cache_claim(w, &k, 0, 0, &f, &g) != CACHE_LEAD)
+    if (cache_claim(w, &k, NULL, 0, &f, &g) != CACHE_LEAD)
         _exit(1);
     cache_fill_abort(w, &f, true, 0);
 }
@@ -341,7 +341,7 @@ static void do_follow(void)
     struct cache_view v;
 
     /* The other leads it. */
-    if (cache_claim(w, &k, 0, 0, &f, &g) != CACHE_FOLLOW)
+    if (cache_claim(w, &k, NULL, 0, &f, &g) != CACHE_FOLLOW)
         _exit(1);
     cache_follow_view(w, &g, &v);
     (void)cache_follow_wait(w, &g);
@@ -395,11 +395,11 @@ static void setup(void)
     for (uint64_t i = 0; i < 7; i++) /* some are promoted when evicted */
         (void)(i % 2 && fx_get(w, i, NULL));
     k = fx_key(c, 600);
-    if (cache_claim(other, &k, 0, 0, &f, &g) != CACHE_LEAD)
+    if (cache_claim(other, &k, NULL, 0, &f, &g) != CACHE_LEAD)
         tap_bail("claim");
     /* The corpse in slot 3 holds one of everything. */
     k = fx_key(c, 601);
-    if (cache_claim(dead, &k, 0, 0, &f, &g) == CACHE_LEAD) {
+    if (cache_claim(dead, &k, NULL, 0, &f, &g) == CACHE_LEAD) {
         const struct cache_attr a = {.fresh = 1};
 
         (void)cache_fill_head(dead, &f, &a, NULL, 0, SLICE("m"), CACHE_UNKNOWN);
@@ -423,8 +423,8 @@ static void setup_followed(size_t some)
 
     setup();
     k = fx_key(c, 7);
-    if (cache_claim(w, &k, 0, 0, &fill, &g) != CACHE_LEAD ||
-        cache_claim(other, &k, 0, 0, &f, &followed) != CACHE_FOLLOW)
+    if (cache_claim(w, &k, NULL, 0, &fill, &g) != CACHE_LEAD ||
+        cache_claim(other, &k, NULL, 0, &f, &followed) != CACHE_FOLLOW)
         tap_bail("claims");
     if (some > 0) {
         fx_bytes(buf, 7, 50, 0, total);

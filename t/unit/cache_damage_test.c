@@ -57,11 +57,11 @@ static void stream(struct cache_worker *w, struct cache_worker *x, uint64_t id)
     struct fx_meta m;
     size_t n;
 
-    if (cache_claim(w, &k, 0, UINT64_MAX, &f, &g) == CACHE_FOLLOW) {
+    if (cache_claim(w, &k, NULL, UINT64_MAX, &f, &g) == CACHE_FOLLOW) {
         cache_follow_leave(w, &g);
         return;
     }
-    if (cache_claim(x, &k, 0, UINT64_MAX, &(struct cache_fill){0}, &h) != CACHE_FOLLOW)
+    if (cache_claim(x, &k, NULL, UINT64_MAX, &(struct cache_fill){0}, &h) != CACHE_FOLLOW)
         h.flight = CACHE_NONE;
     fx_bytes(buf, id, 1, 0, size_of(id));
     if (cache_fill_head(w, &f, &a, NULL, 0, fx_meta(&m, id, 1, size_of(id)), CACHE_UNKNOWN) == 0 &&

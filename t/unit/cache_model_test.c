@@ -85,9 +85,9 @@ static int stream(struct cache_worker *a, struct cache_worker *b, uint64_t id, s
     size_t n;
     int bad = 0, rc;
 
-    if (cache_claim(a, &k, 0, UINT64_MAX, &f, &unused) != CACHE_LEAD)
+    if (cache_claim(a, &k, NULL, UINT64_MAX, &f, &unused) != CACHE_LEAD)
         return 0;
-    if (cache_claim(b, &k, 0, UINT64_MAX, &other, &follow) != CACHE_FOLLOW) {
+    if (cache_claim(b, &k, NULL, UINT64_MAX, &other, &follow) != CACHE_FOLLOW) {
         cache_fill_abort(a, &f, true, 0);
         return 1;
     }

@@ -1,4 +1,5 @@
 /* The cache's store: keys, hits, inserts of all sizes, refresh, purges, walks, files. */
+#include "base/err.h"
 #include "shm/crc32c.h"
 #include "t/unit/cache_fixture.h"
 
@@ -258,6 +259,65 @@ static void purges(void)
     end("purges");
 }
 
+/* What a follower is told of the head, and whom purges keep from following. */
+static void arriving(void)
+{
+    const uint64_t tag = 77;
+    uint64_t names[2];
+    const struct cache_scope s = {.site = 0xabcd, .names = names_of, .arg = names};
+    const struct cache_attr a = {.type = CACHE_OBJECT,
+                                 .site = 0xabcd,
+                                 .user = 0x12345678,
+                                 .base = 1000000000,
+                                 .fresh = 60,
+                                 .swr = 30,
+                                 .sie = 2000};
+    struct cache_fill lead, next, unused;
+    struct cache_follow f, g;
+    struct cache_view v;
+    struct cache_hit h;
+    struct cache_key k;
+
+    begin(4u << 20);
+    names[0] = cache_name(c, 1, SLICE("/a/"));
+    names[1] = cache_name(c, 2, SLICE("host"));
+    k = fx_key(c, 1);
+    tap_is_int(cache_claim(w, &k, &s, 0, &lead, &f), CACHE_LEAD, "the first leads");
+    tap_is_int(cache_claim(w, &k, &s, 0, &unused, &f), CACHE_FOLLOW, "the second follows");
+    cache_fill_head(w, &lead, &a, &tag, 1, SLICE("the fields"), 3);
+    cache_follow_view(w, &f, &v);
+    tap_ok(v.attached && v.attr.type == a.type && v.attr.site == a.site && v.attr.user == a.user &&
+               v.attr.base == a.base && v.attr.fresh == a.fresh && v.attr.swr == a.swr &&
+               v.attr.sie == a.sie && v.attr.birth == lead.attr.birth,
+           "and sees all attributes");
+    tap_ok(v.ntags == 1 && v.tags[0] == tag && slice_eq(v.meta, SLICE("the fields")),
+           "tags and fields");
+    cache_purge(c, 0xabcd, cache_name(c, 1, SLICE("/b/")), false);
+    tap_is_int(cache_claim(w, &k, &s, 0, &unused, &g), CACHE_FOLLOW,
+               "a purge of another name keeps nobody away");
+    cache_follow_leave(w, &g);
+    cache_purge(c, 0xabcd, tag, false);
+    tap_ok(!cache_purged(c, &s, NULL, 0, v.attr.birth) &&
+               cache_purged(c, &s, v.tags, v.ntags, v.attr.birth),
+           "one of its tag is seen by who knows its tags");
+    cache_purge(c, 0xabcd, names[0], true);
+    tap_is_int(cache_claim(w, &k, &s, 0, &next, &g), CACHE_LEAD,
+               "after one of its name, be it softly, it is asked for anew");
+    tap_is_int(cache_claim(w, &k, &s, 0, &unused, &g), CACHE_FOLLOW, "once");
+    cache_fill_head(w, &next, &a, &tag, 1, SLICE(""), 3);
+    cache_fill_append(w, &next, SLICE("new"));
+    tap_is_int(cache_fill_done(w, &next), 0, "the new one is stored");
+    cache_fill_append(w, &lead, SLICE("old"));
+    tap_is_int(cache_fill_done(w, &lead), -ERR_EXIST, "the old one is late");
+    cache_follow_view(w, &f, &v);
+    tap_ok(v.state == CACHE_ARRIVAL_DONE && v.size == 3, "but complete for who follows it");
+    cache_follow_leave(w, &f);
+    cache_follow_leave(w, &g);
+    tap_ok(cache_lookup(w, &k, &s, &h) == 1 && !h.soft && h.attr.site == a.site, "found");
+    cache_release(w, &h);
+    end("arriving");
+}
+
 struct newer {
     uint64_t first, n;
 };
@@ -419,6 +479,7 @@ int main(void)
     attributes();
     shifts();
     purges();
+    arriving();
     walks();
     files();
     return tap_done();

@@ -187,7 +187,7 @@ static void claim(struct process *p, uint64_t id)
 
     if (p->filling && p->following)
         return;
-    switch (cache_claim(p->w, &k, 0, UINT64_MAX, &f, &g)) {
+    switch (cache_claim(p->w, &k, NULL, UINT64_MAX, &f, &g)) {
     case CACHE_LEAD:
         if (p->filling) {
             cache_fill_abort(p->w, &f, true, 0);

@@ -133,8 +133,7 @@ static bool cached_pass_fresh(const struct cache_attr *a)
 int cached_find(struct stream *s)
 {
     struct cached *c = s->cached;
-    const struct cache_scope scope = {
-        .site = c->target.site, .names = cache_target_names, .arg = &c->target};
+    const struct cache_scope scope = cached_scope(c);
     c->key = c->primary;
     c->vary_known = false;
     if (!cache_lookup(c->store->w, &c->key, &scope, &c->hit)) {
@@ -303,7 +302,8 @@ static void cached_miss(struct stream *s)
         cached_fetch(s);
         return;
     }
-    switch (cache_claim(w, &c->key, c->target.site, c->seen, &c->fill, &c->follow)) {
+    const struct cache_scope scope = cached_scope(c);
+    switch (cache_claim(w, &c->key, &scope, c->seen, &c->fill, &c->follow)) {
     case CACHE_LEAD:
         c->filling = true;
         c->open = true;

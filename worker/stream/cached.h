@@ -92,6 +92,13 @@ struct cached {
     bool resumed; /* once is enough */
 };
 
+/* Whose purges concern it. */
+static inline struct cache_scope cached_scope(const struct cached *c)
+{
+    return (struct cache_scope){
+        .site = c->target.site, .names = cache_target_names, .arg = &c->target};
+}
+
 /* cached.c */
 
 /* After routing. True: it is being answered from the store, or waits; else fetch_begin(). */

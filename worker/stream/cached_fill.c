@@ -118,8 +118,7 @@ static void cached_marker(struct stream *s, struct stored_vary *ret)
 {
     struct cached *c = s->cached;
     struct cache_hit h;
-    const struct cache_scope scope = {
-        .site = c->target.site, .names = cache_target_names, .arg = &c->target};
+    const struct cache_scope scope = cached_scope(c);
     memset(ret, 0, sizeof *ret);
     if (!cache_lookup(c->store->w, &c->primary, &scope, &h))
         return;
@@ -149,10 +148,11 @@ static void cached_rekey(struct stream *s)
     struct cached *c = s->cached;
     struct cache_worker *w = c->store->w;
     struct cache_fill was = c->fill;
+    const struct cache_scope scope = cached_scope(c);
     struct cache_follow f;
     bool open = false;
     if (c->open)
-        switch (cache_claim(w, &c->key, c->target.site, UINT64_MAX, &c->fill, &f)) {
+        switch (cache_claim(w, &c->key, &scope, UINT64_MAX, &c->fill, &f)) {
         case CACHE_LEAD:
             open = true;
             break;

@@ -124,7 +124,8 @@ void cached_background(struct stream *s)
     struct cache_fill fill;
     if (s->settled)
         return;
-    switch (cache_claim(c->store->w, &c->key, c->target.site, c->hit.version, &fill, &follow)) {
+    const struct cache_scope scope = cached_scope(c);
+    switch (cache_claim(c->store->w, &c->key, &scope, c->hit.version, &fill, &follow)) {
     case CACHE_FOLLOW:
         cache_follow_leave(c->store->w, &follow);
         return;

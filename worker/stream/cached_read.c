@@ -558,8 +558,12 @@ static bool cached_may_share(struct stream *s, const struct cache_view *v)
     struct cached *c = s->cached;
     struct stored st;
     struct policy_use u;
-    /* Asked for before something was purged that may be just this: this request came after it. */
-    if (v->attr.birth < c->born || stored_read(v->meta, &v->attr, &st) < 0)
+    const struct cache_scope scope = cached_scope(c);
+    /* Asked for before it was purged, by a tag that was not known then; this request came after. */
+    if (v->attr.birth < c->born &&
+        cache_purged(c->store->c, &scope, v->tags, v->ntags, v->attr.birth))
+        return false;
+    if (stored_read(v->meta, &v->attr, &st) < 0)
         return false;
     policy_use(&c->q, &st.policy, false, cached_now(), &u);
     c->ttl = u.ttl;
