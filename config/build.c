@@ -14,8 +14,7 @@ static bool group_defaults(struct conf_load *x, enum conf_group g, void *dst)
     return true;
 }
 
-/* Enters what a section says about one group. */
-static void apply(struct conf_load *x, const struct conf_section *s, enum conf_group g, void *dst)
+void conf_apply(struct conf_load *x, const struct conf_section *s, enum conf_group g, void *dst)
 {
     for (const struct conf_entry *e = s ? s->first : NULL; e; e = e->next)
         if (e->key->group == g && e->nword > 0)
@@ -109,6 +108,9 @@ const void *conf_builtin_group(const struct conf_builtin *b, enum conf_group g)
         return &b->certificate;
     case CONF_GROUP_CACHE:
         return &b->cache;
+    case CONF_GROUP_CACHING:
+    case CONF_GROUP_OVER:
+        return &b->caching;
     case CONF_GROUP_HOST:
         return &b->host;
     case CONF_GROUP_ROUTE:
@@ -137,6 +139,7 @@ static int built_in(struct conf_load *x)
               group_defaults(x, CONF_GROUP_LISTEN, &b->listen) &&
               group_defaults(x, CONF_GROUP_CERTIFICATE, &b->certificate) &&
               group_defaults(x, CONF_GROUP_CACHE, &b->cache) &&
+              group_defaults(x, CONF_GROUP_CACHING, &b->caching) &&
               group_defaults(x, CONF_GROUP_HOST, &b->host) &&
               group_defaults(x, CONF_GROUP_ROUTE, &b->route) &&
               group_defaults(x, CONF_GROUP_UPSTREAM, &b->upstream) &&
@@ -162,7 +165,7 @@ static void fill_upstream(struct conf_load *x, const struct conf_section *s,
                           struct conf_upstream *u)
 {
     u->k = x->builtin->upstream;
-    apply(x, s, CONF_GROUP_UPSTREAM, &u->k);
+    conf_apply(x, s, CONF_GROUP_UPSTREAM, &u->k);
     for (size_t i = 0; i < u->k.server.n; i++) {
         struct conf_server *v = &u->k.server.v[i];
         if (!v->own_max_conns)
@@ -184,58 +187,88 @@ static void fill_upstream(struct conf_load *x, const struct conf_section *s,
 static void fill_objects(struct conf_load *x)
 {
     struct config *c = x->c;
-    apply(x, x->global, CONF_GROUP_GLOBAL, &c->global);
-    apply(x, x->defaults, CONF_GROUP_CONN, &c->defaults_conn);
-    apply(x, x->defaults, CONF_GROUP_SCOPE, &c->defaults);
-    apply(x, x->defaults, CONF_GROUP_SCOPE_UP, &c->defaults_upstream);
+    conf_apply(x, x->global, CONF_GROUP_GLOBAL, &c->global);
+    conf_apply(x, x->defaults, CONF_GROUP_CONN, &c->defaults_conn);
+    conf_apply(x, x->defaults, CONF_GROUP_SCOPE, &c->defaults);
+    conf_apply(x, x->defaults, CONF_GROUP_SCOPE_UP, &c->defaults_upstream);
     c->global_origin = origins(x, x->global);
     c->defaults_origin = origins(x, x->defaults);
     for (const struct conf_section *s = x->sections; s; s = s->next) {
         if (s->kind == CONF_SECT_LOG) {
             struct conf_log *o = s->object;
             o->k = x->builtin->log;
-            apply(x, s, CONF_GROUP_LOG, &o->k);
+            conf_apply(x, s, CONF_GROUP_LOG, &o->k);
         } else if (s->kind == CONF_SECT_UPSTREAM) {
             fill_upstream(x, s, s->object);
         } else if (s->kind == CONF_SECT_CERTIFICATE) {
             struct conf_certificate *o = s->object;
             o->k = x->builtin->certificate;
-            apply(x, s, CONF_GROUP_CERTIFICATE, &o->k);
+            conf_apply(x, s, CONF_GROUP_CERTIFICATE, &o->k);
         } else if (s->kind == CONF_SECT_CACHE) {
             struct conf_cache *o = s->object;
             o->k = x->builtin->cache;
-            apply(x, s, CONF_GROUP_CACHE, &o->k);
+            o->caching = x->builtin->caching;
+            conf_apply(x, s, CONF_GROUP_CACHE, &o->k);
+            conf_apply(x, s, CONF_GROUP_CACHING, &o->caching);
         } else if (s->kind == CONF_SECT_LISTEN) {
             struct conf_listen *o = s->object;
             o->k = x->builtin->listen;
             o->conn = c->defaults_conn;
-            apply(x, s, CONF_GROUP_LISTEN, &o->k);
-            apply(x, s, CONF_GROUP_CONN, &o->conn);
+            conf_apply(x, s, CONF_GROUP_LISTEN, &o->k);
+            conf_apply(x, s, CONF_GROUP_CONN, &o->conn);
         } else if (s->kind == CONF_SECT_HOST) {
             struct conf_host *o = s->object;
             o->k = x->builtin->host;
             o->scope = c->defaults;
             o->upstream = c->defaults_upstream;
-            apply(x, s, CONF_GROUP_HOST, &o->k);
-            apply(x, s, CONF_GROUP_SCOPE, &o->scope);
-            apply(x, s, CONF_GROUP_SCOPE_UP, &o->upstream);
+            conf_apply(x, s, CONF_GROUP_HOST, &o->k);
+            conf_apply(x, s, CONF_GROUP_SCOPE, &o->scope);
+            conf_apply(x, s, CONF_GROUP_SCOPE_UP, &o->upstream);
         }
         if (s->kind != CONF_SECT_NONE)
             check_required(x, s);
     }
 }
 
-static void fill_route(struct conf_load *x, const struct conf_section *s, struct conf_route *r,
-                       const struct conf_scope_keys *scope, struct conf_upstream *upstream)
+/* What [defaults] and hosts say over their caches, when these are filled. 0 or -ERR_NOMEM. */
+static int fill_caching(struct conf_load *x)
 {
+    struct config *c = x->c;
+    int k = conf_caching_begin(x);
+    const struct conf_section *over[2] = {x->defaults};
+    if (k == 0)
+        c->defaults_caching = conf_caching_of(x, &c->defaults, over, 1, NULL);
+    if (!c->defaults_caching)
+        return -ERR_NOMEM;
+    for (const struct conf_section *s = x->sections; s; s = s->next) {
+        if (s->kind != CONF_SECT_HOST)
+            continue;
+        struct conf_host *h = s->object;
+        x->host_sect[h->id] = over[1] = s;
+        h->caching = conf_caching_of(x, &h->scope, over, 2, c->defaults_caching);
+        if (!h->caching)
+            return -ERR_NOMEM;
+    }
+    return 0;
+}
+
+/* h: NULL for a route of all hosts, which then is only checked. 0 or -ERR_NOMEM. */
+static int fill_route(struct conf_load *x, const struct conf_section *s, struct conf_host *h,
+                      struct conf_route *r)
+{
+    const struct config *c = x->c;
+    const struct conf_section *over[3] = {x->defaults, h ? x->host_sect[h->id] : NULL, s};
     r->name = s->route;
+    r->host = h;
     r->pos = s->pos;
     r->k = x->builtin->route;
-    r->scope = *scope;
-    r->upstream = upstream;
-    apply(x, s, CONF_GROUP_ROUTE, &r->k);
-    apply(x, s, CONF_GROUP_SCOPE, &r->scope);
-    apply(x, s, CONF_GROUP_SCOPE_UP, &r->upstream);
+    r->scope = h ? h->scope : c->defaults;
+    r->upstream = h ? h->upstream : c->defaults_upstream;
+    conf_apply(x, s, CONF_GROUP_ROUTE, &r->k);
+    conf_apply(x, s, CONF_GROUP_SCOPE, &r->scope);
+    conf_apply(x, s, CONF_GROUP_SCOPE_UP, &r->upstream);
+    r->caching = conf_caching_of(x, &r->scope, over, 3, h ? h->caching : c->defaults_caching);
+    return r->caching ? 0 : -ERR_NOMEM;
 }
 
 /* Routes by host before their order is known: lists in the order of the files. */
@@ -286,10 +319,8 @@ static int collect_routes(struct conf_load *x, struct pending_list *own, struct 
                 conf_load_error(x, s->pos, "there is no [host " SLICE_FMT "]", SLICE_ARG(s->host));
         }
         struct conf_route *r = ARENA_NEW(&c->arena, struct conf_route);
-        if (!r)
+        if (!r || fill_route(x, s, h, r) < 0)
             return -ERR_NOMEM;
-        fill_route(x, s, r, h ? &h->scope : &c->defaults, h ? h->upstream : c->defaults_upstream);
-        r->host = h;
         r->origin = origins(x, s);
         s->object = r;
         if (r->k.return_.status && r->k.metrics)
@@ -323,9 +354,10 @@ static int copy_star(struct conf_load *x, struct conf_host *h, const struct pend
     if (!r)
         return -ERR_NOMEM;
     x->muted = true; /* reported when it was collected */
-    fill_route(x, p->sect, r, &h->scope, h->upstream);
+    int k = fill_route(x, p->sect, h, r);
     x->muted = false;
-    r->host = h;
+    if (k < 0)
+        return k;
     r->origin = from->origin;
     if (!x->bad_upstream && !r->upstream && !r->k.return_.status && !r->k.metrics)
         conf_load_error(x, p->sect->pos,
@@ -365,6 +397,7 @@ static int finish_host(struct conf_load *x, struct conf_host *h, struct pending_
                                    .pos = h->pos,
                                    .k = x->builtin->route,
                                    .scope = h->scope,
+                                   .caching = h->caching,
                                    .upstream = h->upstream,
                                    .series = h->name,
                                    .origin = h->origin};
@@ -413,6 +446,11 @@ int conf_build(struct conf_load *x)
     if (k < 0)
         return k;
     fill_objects(x);
-    k = build_routes(x);
+    x->host_sect = ARENA_ARRAY(&x->tree, const struct conf_section *, x->c->nhost + 1);
+    k = x->host_sect ? fill_caching(x) : -ERR_NOMEM;
+    if (k == 0)
+        k = build_routes(x);
+    if (k == 0)
+        k = conf_caching_end(x);
     return arena_failed(&x->c->arena) || x->scratch.failed ? -ERR_NOMEM : k;
 }

@@ -25,7 +25,8 @@ static void check_cache(struct conf_load *x, const struct conf_cache *o, bool us
         conf_load_error(x, conf_check_pos(o->origin, "max_object", o->pos),
                         "max_object of [cache " SLICE_FMT "] is more than half of its size",
                         SLICE_ARG(o->name));
-    if (!k->collapse && conf_check_differs(x, CONF_SECT_CACHE, "collapse_timeout", k))
+    if (!o->caching.collapse &&
+        conf_check_differs(x, CONF_SECT_CACHE, "collapse_timeout", &o->caching))
         conf_load_warn(x, conf_check_pos(o->origin, "collapse_timeout", o->pos),
                        "collapse_timeout has no effect with \"collapse = off\"");
     if (!used)
@@ -40,13 +41,18 @@ static void check_idle(struct conf_load *x, const struct conf_origin *o,
     const struct {
         const char *key;
         bool on;
-    } keys[] = {{"ttl", k->ttl.set}, {"cache_bypass", k->cache_bypass.n > 0}};
+    } keys[] = {{"ttl", k->ttl.set},
+                {"cache_bypass", k->cache_bypass.n > 0},
+                {"cache_max_object", k->cache_max_object > 0}};
     struct conf_pos none = {0};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0] && !cached; i++) {
         struct conf_pos pos = conf_check_pos(o, keys[i].key, none);
         if (pos.file && keys[i].on)
             conf_load_warn(x, pos, "%s has no effect without \"cache = NAME\"", keys[i].key);
     }
+    for (; o && !cached; o = o->next)
+        if (o->key->group == CONF_GROUP_OVER)
+            conf_load_warn(x, o->pos, "%s has no effect without \"cache = NAME\"", o->key->name);
 }
 
 /* As the files have them: a route of all hosts is told of once, whatever its copies inherit. */
@@ -63,6 +69,12 @@ static void check_routes(struct conf_load *x, bool any)
                            "cache: [route " SLICE_FMT
                            "] has no upstream; what rpd says itself is not stored",
                            SLICE_ARG(s->name));
+        struct conf_pos most = conf_check_pos(r->origin, "cache_max_object", none);
+        if (most.file && r->scope.cache && r->scope.cache_max_object > r->scope.cache->k.max_object)
+            conf_load_warn(x, most,
+                           "cache_max_object is more than the max_object of [cache " SLICE_FMT
+                           "], which is the limit",
+                           SLICE_ARG(r->scope.cache->name));
         check_idle(x, r->origin, &r->scope, r->scope.cache || (!r->host && any));
     }
 }

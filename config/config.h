@@ -209,8 +209,20 @@ struct conf_cache {
     struct slice name;
     struct conf_pos pos;
     struct conf_cache_keys k;
-    uint32_t id; /* index in config.cache */
+    struct conf_caching_keys caching; /* where hosts and routes say nothing else */
+    uint32_t id;                      /* index in config.cache */
     const struct conf_origin *origin;
+};
+/* What holds for the answers of a route: its cache, and that cache's keys with what [defaults], the
+ * host and the route say over them. One for all that say the same. */
+struct conf_caching {
+    struct conf_cache *cache; /* NULL: none; the rest then only for who inherits it */
+    struct conf_caching_keys k;
+    uint64_t given; /* said over the cache's: bits of conf_key_over() */
+    struct conf_ms_opt ttl;
+    uint64_t max_object;     /* 0: the cache's */
+    struct conf_pos key_pos; /* of `key` or `cache_key` */
+    uint32_t id;             /* index in config.caching */
 };
 struct conf_upstream {
     struct slice name;
@@ -228,8 +240,9 @@ struct conf_route {
                                        hosts: per host copies are made */
     struct conf_upstream *upstream; /* resolved: own, the host's, [defaults]'; may be NULL only with
                                        return or metrics */
-    struct slice series;            /* name in metrics and logs: "HOST/NAME" or "HOST" */
-    uint32_t id;                    /* index in config.route */
+    const struct conf_caching *caching;
+    struct slice series; /* name in metrics and logs: "HOST/NAME" or "HOST" */
+    uint32_t id;         /* index in config.route */
     const struct conf_origin *origin;
 };
 struct conf_host {
@@ -237,6 +250,7 @@ struct conf_host {
     struct conf_pos pos;
     struct conf_host_keys k;
     struct conf_scope_keys scope; /* resolved: defaults -> host */
+    const struct conf_caching *caching;
     struct conf_upstream *upstream;
     struct conf_route **route; /* own routes and copies of the `*` ones, in order of precedence (see
                                   CONFIG rule 3) */
@@ -263,6 +277,8 @@ struct config {
     size_t ncertificate;
     struct conf_cache **cache;
     size_t ncache;
+    struct conf_caching **caching;
+    size_t ncaching;
     struct conf_upstream **upstream;
     size_t nupstream;
     struct conf_host **host;
@@ -278,6 +294,7 @@ struct config {
     struct conf_scope_keys defaults; /* as [defaults] leaves them, for the dump and the diff */
     struct conf_conn_keys defaults_conn;
     struct conf_upstream *defaults_upstream;
+    const struct conf_caching *defaults_caching;
     const struct conf_origin *global_origin, *defaults_origin;
     const struct conf_builtin *builtin;
 };
@@ -319,6 +336,9 @@ void config_free(struct config **c);
 /* Effective configuration as INI that loads again (`rpd -T`); origin: a comment with file:line
  * after each value; changed: only what differs from the defaults. */
 void config_dump(const struct config *c, bool origin, bool changed, struct buf *out);
+/* What holds for the answers of a route, as keys with where each was said, two blanks before each;
+ * only what is not built in, and the key. */
+void config_print_caching(const struct config *c, const struct conf_route *r, struct buf *out);
 /* One line per difference, for the verdict of a reload: "upstream app: +server 10.0.0.3:80". ""
  * when equal. */
 void config_diff(const struct config *a, const struct config *b, struct buf *out);

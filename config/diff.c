@@ -129,6 +129,34 @@ static void diff_group(struct differ *d, const char *kind, struct slice name, en
     }
 }
 
+/* What is said over a cache; what both sides only inherit was told where it stands. */
+static void diff_over(struct differ *d, const char *kind, struct slice name,
+                      const struct conf_caching *a, const struct conf_caching *b,
+                      const struct conf_caching *pa, const struct conf_caching *pb)
+{
+    for (size_t i = 0; i < conf_key_count(); i++) {
+        const struct conf_key *k = conf_key_at(i);
+        struct sides s = {k, (const char *)&a->k + k->off, (const char *)&b->k + k->off};
+        if (k->group != CONF_GROUP_OVER)
+            continue;
+        const uint64_t bit = conf_key_over(k), in_a = a->given & bit, in_b = b->given & bit;
+        if (pa && in_a == (pa->given & bit) && in_b == (pb->given & bit) &&
+            conf_kind_equal(k, s.a, (const char *)&pa->k + k->off, &d->scratch) &&
+            conf_kind_equal(k, s.b, (const char *)&pb->k + k->off, &d->scratch))
+            continue;
+        if (in_a && in_b) {
+            diff_value(d, kind, name, &s);
+        } else if (in_a || in_b) {
+            buf_clear(&d->a);
+            conf_kind_print(k, in_a ? s.a : s.b, &d->a);
+            begin(d, kind, name);
+            buf_printf(d->out,
+                       in_a ? ": %s " SLICE_FMT " -> unset\n" : ": %s unset -> " SLICE_FMT "\n",
+                       k->name, SLICE_ARG(buf_slice(&d->a)));
+        }
+    }
+}
+
 static bool same_pages(const struct conf_error_pages *a, const struct conf_error_pages *b)
 {
     for (size_t i = 0; i < a->n && i < b->n; i++)
@@ -169,6 +197,7 @@ static void diff_route(struct differ *d, const struct conf_route *a, const struc
 {
     diff_group(d, "route", b->series, CONF_GROUP_ROUTE, &a->k, &b->k, NULL, NULL);
     diff_scope(d, "route", b->series, &a->scope, &b->scope, &a->host->scope, &b->host->scope);
+    diff_over(d, "route", b->series, a->caching, b->caching, a->host->caching, b->host->caching);
     if (!inherits(a->upstream, a->host->upstream) || !inherits(b->upstream, b->host->upstream))
         diff_upstream_ref(d, "route", b->series, a->upstream, b->upstream);
 }
@@ -256,6 +285,7 @@ static void same_cache(struct differ *d, const struct config *ca, const struct c
     (void)ca;
     (void)cb;
     diff_group(d, "cache", b->name, CONF_GROUP_CACHE, &a->k, &b->k, NULL, NULL);
+    diff_group(d, "cache", b->name, CONF_GROUP_CACHING, &a->caching, &b->caching, NULL, NULL);
 }
 
 static void same_listen(struct differ *d, const struct config *ca, const struct config *cb,
@@ -282,6 +312,8 @@ static void same_host(struct differ *d, const struct config *ca, const struct co
     const struct conf_host *a = va, *b = vb;
     diff_group(d, "host", b->name, CONF_GROUP_HOST, &a->k, &b->k, NULL, NULL);
     diff_scope(d, "host", b->name, &a->scope, &b->scope, &ca->defaults, &cb->defaults);
+    diff_over(d, "host", b->name, a->caching, b->caching, ca->defaults_caching,
+              cb->defaults_caching);
     if (!inherits(a->upstream, ca->defaults_upstream) ||
         !inherits(b->upstream, cb->defaults_upstream))
         diff_upstream_ref(d, "host", b->name, a->upstream, b->upstream);
@@ -300,6 +332,7 @@ void config_diff(const struct config *a, const struct config *b, struct buf *out
     diff_group(&d, "defaults", SLICE(""), CONF_GROUP_CONN, &a->defaults_conn, &b->defaults_conn,
                NULL, NULL);
     diff_scope(&d, "defaults", SLICE(""), &a->defaults, &b->defaults, NULL, NULL);
+    diff_over(&d, "defaults", SLICE(""), a->defaults_caching, b->defaults_caching, NULL, NULL);
     diff_upstream_ref(&d, "defaults", SLICE(""), a->defaults_upstream, b->defaults_upstream);
 #define OBJECTS(field, kind)                                                                       \
     diff_objects(&d, kind, (void *const *)a->field, a->n##field, (void *const *)b->field,          \

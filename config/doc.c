@@ -112,7 +112,10 @@ static void man_key(struct buf *out, const struct conf_key *k)
         man_text(out, k->doc);
     }
     buf_fini(&name);
-    if (k->def[0]) {
+    if (k->group == CONF_GROUP_OVER) {
+        buf_str(out, "Default: what\n");
+        buf_printf(out, ".Ic %s\nof the\n.Ic [cache]\nsection says.\n", conf_key_base(k)->name);
+    } else if (k->def[0]) {
         buf_str(out, "Default:\n.Ql ");
         man_text(out, k->def);
         out->n -= out->n > 0 && !out->failed; /* its end of line */
@@ -145,6 +148,9 @@ static const struct {
      "These keys inherit from [defaults] to the host to the route. A list replaces the inherited "
      "one, or is added to it with +=; the value off clears it."},
     {CONF_GROUP_SCOPE_UP, NULL, "defaults", NULL},
+    {CONF_GROUP_OVER, "Sections [defaults], [host NAME] and [route HOST/NAME]: caching", "defaults",
+     "These keys inherit likewise. Each goes before the key of the [cache] section that has its "
+     "name without cache_; a list with += adds to what that one, or who is inherited from, says."},
     {CONF_GROUP_LISTEN, "Section [listen NAME]", "listen main",
      "Addresses that clients connect to."},
     {CONF_GROUP_CERTIFICATE, "Section [certificate NAME]", "certificate main",
@@ -155,6 +161,7 @@ static const struct {
     {CONF_GROUP_CACHE, "Section [cache NAME]", "cache main",
      "A store of answers, in memory that all workers share. It is used where cache = NAME says "
      "so."},
+    {CONF_GROUP_CACHING, NULL, "cache main", NULL},
     {CONF_GROUP_UPSTREAM, "Section [upstream NAME]", "upstream app",
      "A group of servers that answer alike."},
     {CONF_GROUP_HOST, "Section [host NAME]", "host app",
@@ -219,7 +226,10 @@ void conf_doc_sample(struct buf *out)
             "# `rpctl reload` takes it over. The four sections with values are a working proxy.\n");
     for (size_t c = 0; c < CHAPTERS; c++) {
         enum conf_group g = chapters[c].group;
-        if (g != CONF_GROUP_SCOPE && g != CONF_GROUP_SCOPE_UP) {
+        if (g == CONF_GROUP_OVER) {
+            buf_chr(out, '\n');
+            comment(out, chapters[c].intro);
+        } else if (chapters[c].heading && g != CONF_GROUP_SCOPE) {
             buf_chr(out, '\n');
             comment(out, chapters[c].intro);
             body = g != CONF_GROUP_ROUTE && g != CONF_GROUP_LOG && g != CONF_GROUP_CERTIFICATE &&

@@ -88,6 +88,23 @@ static void put_inherited(struct dumper *d, enum conf_group g, const void *base,
     }
 }
 
+/* What a section, or one that it inherits from, says over its cache, unless that is said already.
+ */
+static void put_over(struct dumper *d, const struct conf_caching *own,
+                     const struct conf_caching *parent, const struct conf_origin *o)
+{
+    for (size_t i = 0; own != parent && i < conf_key_count(); i++) {
+        const struct conf_key *k = conf_key_at(i);
+        const void *v = (const char *)&own->k + k->off;
+        if (k->group != CONF_GROUP_OVER || !(own->given & conf_key_over(k)))
+            continue;
+        if (parent && (parent->given & conf_key_over(k)) &&
+            conf_kind_equal(k, v, (const char *)&parent->k + k->off, &d->scratch))
+            continue;
+        put_key(d, k, v, o);
+    }
+}
+
 static void put_title(struct dumper *d, enum conf_sect kind, struct slice name, const char *slash,
                       struct slice sub, struct conf_pos pos)
 {
@@ -106,6 +123,11 @@ static void put_host(struct dumper *d, const struct config *c, const struct conf
     put_group(d, CONF_GROUP_HOST, &h->k, h->origin);
     put_inherited(d, CONF_GROUP_SCOPE_UP, &h->upstream, &c->defaults_upstream, h->origin);
     put_inherited(d, CONF_GROUP_SCOPE, &h->scope, &c->defaults, h->origin);
+    bool cached = h->caching->cache != NULL; /* without, what is said over it says nothing */
+    for (size_t i = 0; i < h->nroute; i++)
+        cached |= h->route[i]->caching->cache != NULL;
+    if (cached)
+        put_over(d, h->caching, c->defaults_caching, h->origin);
     for (size_t i = 0; i < h->nroute; i++) {
         const struct conf_route *r = h->route[i];
         bool changed = d->changed;
@@ -115,6 +137,8 @@ static void put_host(struct dumper *d, const struct config *c, const struct conf
         d->changed = changed;
         put_inherited(d, CONF_GROUP_SCOPE_UP, &r->upstream, &h->upstream, r->origin);
         put_inherited(d, CONF_GROUP_SCOPE, &r->scope, &h->scope, r->origin);
+        if (r->caching->cache)
+            put_over(d, r->caching, h->caching, r->origin);
     }
 }
 
@@ -128,6 +152,7 @@ static void put_defaults(struct dumper *d, const struct config *c)
     if (c->defaults_upstream)
         put_group(d, CONF_GROUP_SCOPE_UP, &c->defaults_upstream, o);
     put_group(d, CONF_GROUP_SCOPE, &c->defaults, o);
+    put_over(d, c->defaults_caching, NULL, o);
     if (c->defaults.access_log.n == 0 && c->defaults.access_log.off)
         buf_str(d->out, "access_log = off\n");
 }
@@ -152,6 +177,7 @@ void config_dump(const struct config *c, bool origin, bool changed, struct buf *
         const struct conf_cache *o = c->cache[i];
         put_title(&d, CONF_SECT_CACHE, o->name, "", SLICE(""), o->pos);
         put_group(&d, CONF_GROUP_CACHE, &o->k, o->origin);
+        put_group(&d, CONF_GROUP_CACHING, &o->caching, o->origin);
     }
     for (size_t i = 0; i < c->nlisten; i++) {
         put_title(&d, CONF_SECT_LISTEN, c->listen[i]->name, "", SLICE(""), c->listen[i]->pos);
@@ -165,6 +191,42 @@ void config_dump(const struct config *c, bool origin, bool changed, struct buf *
     }
     for (size_t i = 0; i < c->nhost; i++)
         put_host(&d, c, c->host[i]);
+    if (d.scratch.failed)
+        out->failed = true;
+    buf_fini(&d.scratch);
+}
+
+/* Where a key of a route's caching was said, from the route up to the [cache]. */
+static void put_said(struct dumper *d, const struct config *c, const struct conf_route *r,
+                     const struct conf_key *over)
+{
+    const struct conf_caching *own = r->caching;
+    const struct conf_key *base = conf_key_base(over);
+    const void *v = (const char *)&own->k + base->off;
+    const struct conf_origin *from[] = {r->origin, r->host ? r->host->origin : NULL,
+                                        c->defaults_origin};
+    if (!(own->given & conf_key_over(over))) {
+        if (over->off != offsetof(struct conf_caching_keys, key) &&
+            conf_kind_equal(base, v, (const char *)&d->builtin->caching + base->off, &d->scratch))
+            return;
+        buf_str(d->out, "  ");
+        put_key(d, base, v, own->cache->origin);
+        return;
+    }
+    size_t at = 0;
+    while (at + 1 < sizeof from / sizeof from[0] && !find_origin(from[at], over))
+        at++;
+    buf_str(d->out, "  ");
+    put_key(d, over, v, from[at]);
+}
+
+void config_print_caching(const struct config *c, const struct conf_route *r, struct buf *out)
+{
+    struct dumper d = {.out = out, .origin = true, .builtin = c->builtin};
+    buf_init(&d.scratch, 0);
+    for (size_t i = 0; i < conf_key_count(); i++)
+        if (conf_key_at(i)->group == CONF_GROUP_OVER)
+            put_said(&d, c, r, conf_key_at(i));
     if (d.scratch.failed)
         out->failed = true;
     buf_fini(&d.scratch);

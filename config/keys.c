@@ -7,6 +7,8 @@
 #define CONF_OFF_SCOPE(m)       offsetof(struct conf_scope_keys, m)
 #define CONF_OFF_CERTIFICATE(m) offsetof(struct conf_certificate_keys, m)
 #define CONF_OFF_CACHE(m)       offsetof(struct conf_cache_keys, m)
+#define CONF_OFF_CACHING(m)     offsetof(struct conf_caching_keys, m)
+#define CONF_OFF_OVER(m)        offsetof(struct conf_over_keys, m)
 #define CONF_OFF_HOST(m)        offsetof(struct conf_host_keys, m)
 #define CONF_OFF_ROUTE(m)       offsetof(struct conf_route_keys, m)
 #define CONF_OFF_SCOPE_UP(m)    0 /* the group is one pointer */
@@ -28,22 +30,30 @@ static const struct conf_key table[] = {
 #undef KEY
 };
 _Static_assert(sizeof table / sizeof table[0] <= CONF_KEYS_MAX, "CONF_KEYS_MAX");
+/* Members of one row in both structs lie alike, so that both keys speak of struct
+ * conf_caching_keys. */
+_Static_assert(sizeof(struct conf_over_keys) == sizeof(struct conf_caching_keys),
+               "one row, two keys");
+/* CACHING makes two rows of each. */
+_Static_assert(KEY_ID_OVER_cache_key == KEY_ID_CACHING_key + 1, "conf_key_base");
+_Static_assert((KEY_ID_OVER_cache_status - KEY_ID_CACHING_key) / 2 < 64, "conf_caching.given");
 
 #define G(name) (1u << CONF_GROUP_##name)
 static const struct conf_sect_info sections[CONF_SECT__COUNT] = {
     [CONF_SECT_NONE] = {"", 0, false, "before any section", ""},
     [CONF_SECT_GLOBAL] = {"global", G(GLOBAL), false, "[global]", "The process as a whole."},
-    [CONF_SECT_DEFAULTS] = {"defaults", G(CONN) | G(SCOPE) | G(SCOPE_UP), false, "[defaults]",
-                            "What listeners, hosts and routes inherit."},
+    [CONF_SECT_DEFAULTS] = {"defaults", G(CONN) | G(SCOPE) | G(OVER) | G(SCOPE_UP), false,
+                            "[defaults]", "What listeners, hosts and routes inherit."},
     [CONF_SECT_LISTEN] = {"listen", G(LISTEN) | G(CONN), true, "[listen NAME]",
                           "Addresses that clients connect to."},
     [CONF_SECT_CERTIFICATE] = {"certificate", G(CERTIFICATE), true, "[certificate NAME]",
                                "Certificates and their keys."},
-    [CONF_SECT_CACHE] = {"cache", G(CACHE), true, "[cache NAME]",
+    [CONF_SECT_CACHE] = {"cache", G(CACHE) | G(CACHING), true, "[cache NAME]",
                          "A store of answers that all workers share."},
-    [CONF_SECT_HOST] = {"host", G(HOST) | G(SCOPE) | G(SCOPE_UP), true, "[host NAME]",
+    [CONF_SECT_HOST] = {"host", G(HOST) | G(SCOPE) | G(OVER) | G(SCOPE_UP), true, "[host NAME]",
                         "A site: host names and where they go."},
-    [CONF_SECT_ROUTE] = {"route", G(ROUTE) | G(SCOPE) | G(SCOPE_UP), true, "[route HOST/NAME]",
+    [CONF_SECT_ROUTE] = {"route", G(ROUTE) | G(SCOPE) | G(OVER) | G(SCOPE_UP), true,
+                         "[route HOST/NAME]",
                          "Part of a host; HOST is the name of its section, or * for every host."},
     [CONF_SECT_UPSTREAM] = {"upstream", G(UPSTREAM), true, "[upstream NAME]",
                             "A group of servers that answer alike."},
@@ -66,6 +76,16 @@ struct slice conf_key_name(const struct conf_key *k)
     if (s.p[s.n - 1] == '_')
         s.n--;
     return s;
+}
+
+const struct conf_key *conf_key_base(const struct conf_key *k)
+{
+    return k->group == CONF_GROUP_OVER ? &table[k->id - 1] : k;
+}
+
+uint64_t conf_key_over(const struct conf_key *k)
+{
+    return UINT64_C(1) << (k->id - KEY_ID_CACHING_key) / 2;
 }
 
 static bool name_is(const struct conf_key *k, struct slice name)
@@ -111,6 +131,9 @@ size_t conf_group_size(enum conf_group g)
         return sizeof(struct conf_certificate_keys);
     case CONF_GROUP_CACHE:
         return sizeof(struct conf_cache_keys);
+    case CONF_GROUP_CACHING:
+    case CONF_GROUP_OVER:
+        return sizeof(struct conf_caching_keys);
     case CONF_GROUP_HOST:
         return sizeof(struct conf_host_keys);
     case CONF_GROUP_ROUTE:

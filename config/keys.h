@@ -11,6 +11,8 @@ enum conf_group {
     CONF_GROUP_SCOPE,
     CONF_GROUP_CERTIFICATE,
     CONF_GROUP_CACHE,
+    CONF_GROUP_CACHING, /* what [cache] says of answers */
+    CONF_GROUP_OVER,    /* the same keys, of hosts and routes: over what [cache] says */
     CONF_GROUP_HOST,
     CONF_GROUP_ROUTE,
     CONF_GROUP_SCOPE_UP,
@@ -100,11 +102,16 @@ struct conf_sect_info {
     const char *doc;
 };
 
-#define CONF_KEYS_MAX 192u
+#define CONF_KEYS_MAX 256u
 
 size_t conf_key_count(void);
 const struct conf_key *conf_key_at(size_t i);
 struct slice conf_key_name(const struct conf_key *k); /* "return" for return_ */
+/* Of a key of CONF_GROUP_OVER the one of [cache] that it stands for, with which it shares all but
+ * the name; of others itself. */
+const struct conf_key *conf_key_base(const struct conf_key *k);
+/* Its bit in conf_caching.given; for keys of CONF_GROUP_OVER. */
+uint64_t conf_key_over(const struct conf_key *k);
 /* The key of this name that may stand in the section, or NULL. */
 const struct conf_key *conf_key_find(enum conf_sect sect, struct slice name);
 const struct conf_sect_info *conf_sect_info(enum conf_sect sect);

@@ -140,7 +140,7 @@ static bool is_token(struct slice s)
 /* What the words of each key may be. */
 static bool word_ok(struct conf_load *x, const struct conf_entry *e, const struct conf_word *w)
 {
-    struct slice name = conf_key_name(e->key), s = w->text;
+    struct slice name = conf_key_name(conf_key_base(e->key)), s = w->text;
     if (slice_eq(name, SLICE("method"))) {
         if (!is_token(s))
             return conf_kind_bad(x, e, w, "is not a method");

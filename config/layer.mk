@@ -12,6 +12,7 @@ libconfig_a_SOURCES = \
 	config/kinds_ref.c config/kinds_site.c config/kinds_server.c config/kinds_tls.c \
 	config/kinds_cache.c \
 	config/build.c \
+	config/caching.c \
 	config/order.c \
 	config/check.c config/check_tls.c config/check_cache.c \
 	config/quick.c \

@@ -53,6 +53,8 @@ static int load_all(struct conf_load *x)
     if (k == 0)
         k = map_init(&x->hosts, 64);
     if (k == 0)
+        k = map_init(&x->cachings, 64);
+    if (k == 0)
         k = conf_tree_read(x);
     if (k < 0)
         return k;
@@ -103,6 +105,7 @@ int config_load(const struct conf_snapshot *s, struct conf_diags *d, struct conf
     map_fini(&x->caches);
     map_fini(&x->listens);
     map_fini(&x->hosts);
+    map_fini(&x->cachings);
     buf_fini(&x->scratch);
     buf_fini(&x->text);
     arena_fini(&x->tree);

@@ -44,6 +44,7 @@ struct conf_builtin {
     struct conf_listen_keys listen;
     struct conf_certificate_keys certificate;
     struct conf_cache_keys cache;
+    struct conf_caching_keys caching;
     struct conf_host_keys host;
     struct conf_route_keys route;
     struct conf_upstream_keys upstream;
@@ -78,10 +79,12 @@ struct conf_load {
     const struct conf_entry *seen[CONF_KEYS_MAX];
     struct conf_entry *quick_proxy, *quick_listen;
     struct conf_section *defaults, *global;
+    const struct conf_section **host_sect; /* by conf_host.id */
     /* Objects by name */
     struct map logs, upstreams, certificates, caches, listens, hosts;
-    bool bad_upstream; /* a reference was refused: what lacks one is not told in addition */
-    bool muted;        /* values that were reported already are parsed once more */
+    struct map cachings; /* by all they say */
+    bool bad_upstream;   /* a reference was refused: what lacks one is not told in addition */
+    bool muted;          /* values that were reported already are parsed once more */
     struct conf_builtin *builtin;
 };
 
@@ -95,6 +98,8 @@ struct conf_pos conf_load_value_pos(const struct conf_entry *e);
 
 /* Reads all files into sections (tree.c). 0 or -ERR_NOMEM. */
 int conf_tree_read(struct conf_load *x);
+/* Enters what a section says about one group into its struct (build.c). */
+void conf_apply(struct conf_load *x, const struct conf_section *s, enum conf_group g, void *dst);
 /* Adds a section as if a file had it (quick start). NULL: no memory. */
 struct conf_section *conf_tree_section(struct conf_load *x, enum conf_sect kind, const char *name,
                                        struct conf_pos pos);
@@ -106,6 +111,17 @@ void conf_quick_build(struct conf_load *x);
 
 /* Builds objects from sections (build.c). 0 or -ERR_NOMEM. */
 int conf_build(struct conf_load *x);
+
+/* What holds for answers (caching.c): first those of the [cache] sections, when they are filled. 0
+ * or -ERR_NOMEM. */
+int conf_caching_begin(struct conf_load *x);
+/* Of a section with this resolved scope. over: what goes before the [cache], from [defaults] to the
+ * section itself; entries may be NULL. from: of the section before it, or NULL. NULL: no memory. */
+const struct conf_caching *conf_caching_of(struct conf_load *x, const struct conf_scope_keys *scope,
+                                           const struct conf_section *const *over, size_t nover,
+                                           const struct conf_caching *from);
+/* config.caching, when no more are made. 0 or -ERR_NOMEM. */
+int conf_caching_end(struct conf_load *x);
 
 /* Checks across sections (check.c). 0 or -ERR_NOMEM. */
 int conf_check(struct conf_load *x);

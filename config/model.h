@@ -13,6 +13,8 @@
 #define CONF_IN_SCOPE(member)
 #define CONF_IN_CERTIFICATE(member)
 #define CONF_IN_CACHE(member)
+#define CONF_IN_CACHING(member)
+#define CONF_IN_OVER(member)
 #define CONF_IN_HOST(member)
 #define CONF_IN_ROUTE(member)
 #define CONF_IN_SCOPE_UP(member)
@@ -67,6 +69,22 @@ struct conf_cache_keys {
 #undef CONF_IN_CACHE
 #define CONF_IN_CACHE(member)
 };
+/* [cache NAME]: what hosts and routes may say for themselves */
+struct conf_caching_keys {
+#undef CONF_IN_CACHING
+#define CONF_IN_CACHING(member) member
+#include "config/keys.def"
+#undef CONF_IN_CACHING
+#define CONF_IN_CACHING(member)
+};
+/* The same under the names of [defaults], [host] and [route]: for offsets only, nobody has one */
+struct conf_over_keys {
+#undef CONF_IN_OVER
+#define CONF_IN_OVER(member) member
+#include "config/keys.def"
+#undef CONF_IN_OVER
+#define CONF_IN_OVER(member)
+};
 /* [host NAME] */
 struct conf_host_keys {
 #undef CONF_IN_HOST
@@ -107,6 +125,8 @@ struct conf_log_keys {
 #undef CONF_IN_SCOPE
 #undef CONF_IN_CERTIFICATE
 #undef CONF_IN_CACHE
+#undef CONF_IN_CACHING
+#undef CONF_IN_OVER
 #undef CONF_IN_HOST
 #undef CONF_IN_ROUTE
 #undef CONF_IN_SCOPE_UP

@@ -1,7 +1,7 @@
 /* What can be asked of a configuration without serving: deep checks, explanations, features; see
  * worker.h. */
 #include "base/err.h"
-#include "worker/cache/key.h"
+#include "worker/cache/cache.h"
 #include "worker/http/h2.h"
 #include "worker/http/uri.h"
 #include "worker/io/tls.h"
@@ -11,32 +11,36 @@
 #include "worker/upstream/resolver.h"
 #include "worker/worker.h"
 
-/* What tells answers apart, of each cache. */
+/* What tells answers apart, wherever it is said. */
 static int check_keys(const struct config *c, struct conf_diags *d)
 {
     struct arena a;
     struct key_template t;
     int rc = 0;
     arena_init(&a, NULL, 0, 0);
-    for (size_t i = 0; i < c->ncache; i++) {
-        const struct conf_cache *o = c->cache[i];
+    for (size_t i = 0; i < c->ncaching; i++) {
+        const struct conf_caching *o = c->caching[i];
+        const struct slice key = o->k.key;
         size_t at = 0;
-        bool path = false;
-        int e = key_template_parse(o->k.key, &a, &t, &at);
+        bool path = false, told = !o->cache;
+        for (size_t k = 0; k < i && !told; k++)
+            told = c->caching[k]->cache && c->caching[k]->key_pos.file == o->key_pos.file &&
+                   c->caching[k]->key_pos.line == o->key_pos.line;
+        int e = told ? 0 : key_template_parse(key, &a, &t, &at);
         if (e < 0 && e != -ERR_NOMEM)
-            conf_diag_add(d, CONF_ERROR, o->pos, NULL,
+            conf_diag_add(d, CONF_ERROR, o->key_pos, NULL,
                           "key of [cache " SLICE_FMT "]: %s at \"" SLICE_FMT "\"",
-                          SLICE_ARG(o->name),
+                          SLICE_ARG(o->cache->name),
                           e == -ERR_FULL ? "it has too many parts, from here on,"
                                          : "no such variable, or no end of one,",
-                          SLICE_ARG(slice_of(o->k.key.p + at, o->k.key.n - at)));
-        for (unsigned k = 0; e == 0 && k < t.n; k++)
+                          SLICE_ARG(slice_of(key.p + at, key.n - at)));
+        for (unsigned k = 0; !told && e == 0 && k < t.n; k++)
             path |= t.part[k].kind == KEY_PATH;
-        if (e == 0 && !path)
-            conf_diag_add(d, CONF_WARNING, o->pos, NULL,
+        if (!told && e == 0 && !path)
+            conf_diag_add(d, CONF_WARNING, o->key_pos, NULL,
                           "key of [cache " SLICE_FMT
                           "] lacks %%{path}: all paths of a host get one answer",
-                          SLICE_ARG(o->name));
+                          SLICE_ARG(o->cache->name));
         rc = e < 0 ? e : rc;
     }
     arena_fini(&a);
@@ -63,6 +67,7 @@ struct explain_url {
     bool tls, plain; /* the scheme; neither when there is none */
     uint16_t port;   /* 0 = the scheme's */
     struct slice host, path;
+    struct slice query; /* without "?"; .p NULL: none */
 };
 
 /* "http://host:port/path?query" or "host/path" or "/path". */
@@ -77,6 +82,8 @@ static int explain_split(struct slice url, struct explain_url *ret)
     struct slice target = slash < 0 ? SLICE("/") : slice_of(url.p + slash, url.n - (size_t)slash);
     ptrdiff_t q = slice_chr(target, '?');
     ret->path = q < 0 ? target : slice_of(target.p, (size_t)q);
+    if (q >= 0)
+        ret->query = slice_of(target.p + q + 1, target.n - (size_t)q - 1);
     return authority.n ? uri_authority(authority, &ret->host, &ret->port) : 0;
 }
 
@@ -140,6 +147,40 @@ static void explain_upstream(const struct conf_upstream *u, struct buf *out)
     }
 }
 
+/* The key of the request, which is without fields here, and the rules for its answer. */
+static void explain_cache(const struct config *c, const struct explain_url *u,
+                          const struct route_query *q, const struct conf_route *r, struct arena *a,
+                          struct buf *out)
+{
+    const struct conf_caching *o = r->caching;
+    struct key_template t;
+    size_t at;
+    if (!o->cache)
+        return;
+    buf_printf(out, "cache      %.*s (%s:%u)\n", SLICE_ARG(o->cache->name), o->cache->pos.file,
+               o->cache->pos.line);
+    const struct http_request req = {.method = http_method_of(q->method),
+                                     .method_text = q->method,
+                                     .path = u->path,
+                                     .query = u->query,
+                                     .has_query = u->query.p != NULL,
+                                     .port = u->port};
+    const struct key_rules rules = {.ignore_query = o->k.ignore_query.v,
+                                    .nignore_query = o->k.ignore_query.n,
+                                    .sort_query = o->k.sort_query};
+    const bool tls = u->tls || (!u->plain && q->listen && q->listen->k.tls);
+    const struct key_input in = {
+        .scheme = tls ? SLICE("https") : SLICE("http"), .req = &req, .host = q->host};
+    struct head_out text = {.p = arena_bytes(a, CACHE_KEY_MAX), .cap = CACHE_KEY_MAX};
+    if (text.p && key_template_parse(o->k.key, a, &t, &at) == 0 &&
+        key_build(&t, &rules, &in, &text) == 0)
+        buf_printf(out, "  key      %.*s\n", SLICE_ARG(key_shown(&t, slice_of(text.p, text.n))));
+    if (r->scope.ttl.set)
+        buf_printf(out, "  ttl      %llu s, whatever answers say\n",
+                   (unsigned long long)r->scope.ttl.ms / 1000);
+    config_print_caching(c, r, out);
+}
+
 int worker_explain(const struct config *c, struct slice method, struct slice url, struct slice from,
                    struct buf *out)
 {
@@ -182,6 +223,8 @@ int worker_explain(const struct config *c, struct slice method, struct slice url
         explain_tls(q.listen, r, out);
     if (found == 0 && r->upstream)
         explain_upstream(r->upstream, out);
+    if (found == 0 && r->upstream)
+        explain_cache(c, &u, &q, r, &a, out);
 done:
     route_table_free(&t);
     conf_diags_fini(&d);

@@ -73,8 +73,9 @@ static void keys(struct arena *a)
         request(key[i].line, key[i].fields, &r);
         const struct key_input in = {SLICE("http"), &r, SLICE("a.example")};
         tap_ok(key_build(&t, &rules, &in, &o) == 0, "%s of %s", key[i].template, key[i].line);
-        tap_is_slice(slice_of(o.p, o.n), slice_str(key[i].want), "%s of %s: text", key[i].template,
-                     key[i].line);
+        tap_ok(slice_starts(slice_of(o.p, o.n), t.mark), "%s: marked", key[i].template);
+        tap_is_slice(slice_of(o.p + t.mark.n, o.n - t.mark.n), slice_str(key[i].want),
+                     "%s of %s: text", key[i].template, key[i].line);
     }
     static const struct {
         const char *text;
@@ -99,6 +100,54 @@ static void keys(struct arena *a)
     request("GET /a", "", &r);
     const struct key_input in = {SLICE("http"), &r, SLICE("a.example")};
     tap_is_int(key_build(&t, &rules, &in, &o), -ERR_RANGE, "too long for its room");
+}
+
+/* Routes that share a store: what one template makes of a request that somebody chose is never what
+ * another makes of another request. */
+static void strangers(struct arena *a)
+{
+    static const struct {
+        const char *template, *line, *fields;
+    } same[] = {{"%{host} %{path}", "GET /x", ""},
+                {"a.example %{path}", "GET /x", ""},
+                {"a.example /x", "GET /y", ""},
+                {"%{header.x-a} %{path}", "GET /x", ""},
+                {"%{scheme} %{host} %{path} %{query}", "GET /x", ""},
+                {"http %{host} %{path} %{query}", "GET /x", ""},
+                {"%{scheme} %{host} %{path}", "GET /x", ""},
+                {"%{path} %{query}", "GET /x", ""},
+                {"%{path} %{cookie.a}", "GET /x", ""},
+                {"%{path} %{header.a}", "GET /x", ""},
+                {"%{path} %{method}", "QUERY /x", ""},
+                {"%{path}", "QUERY /x", ""}};
+    enum { N = sizeof(same) / sizeof(same[0]) };
+    static char text[N][512];
+    struct slice made[N];
+    const struct key_rules rules = {0};
+    bool met = false;
+    for (size_t i = 0; i < N; i++) {
+        struct key_template t;
+        struct http_request r;
+        struct head_out o = {.p = text[i], .cap = sizeof(text[i])};
+        size_t at;
+        request(same[i].line, same[i].fields, &r);
+        const struct key_input in = {SLICE("http"), &r, SLICE("a.example")};
+        if (key_template_parse(slice_str(same[i].template), a, &t, &at) < 0 ||
+            key_build(&t, &rules, &in, &o) < 0)
+            tap_bail("no key: %s", same[i].template);
+        made[i] = slice_of(o.p, o.n);
+        for (size_t j = 0; j < i; j++)
+            if (slice_eq(made[i], made[j])) {
+                printf("# %s and %s\n", same[i].template, same[j].template);
+                met = true;
+            }
+    }
+    tap_ok(!met, "keys of different templates never meet");
+    struct key_template t;
+    size_t at;
+    tap_ok(key_template_parse(SLICE(" %{scheme}  %{host} %{path} %{query}"), a, &t, &at) == 0 &&
+               t.mark.n == 0,
+           "the usual key has no mark");
 }
 
 static void queries(void)
@@ -161,8 +210,9 @@ static const struct {
      "accept-encoding=gzip, identity;q=0\n"},
     {"codings: nothing at all", "Accept-Encoding", "Accept-Encoding: *;q=0\r\n",
      "accept-encoding=identity\n"},
-    {"cookies that count", "Cookie", "Cookie: _ga=1; sid=2; _gid=3\r\n", "cookie=sid=2\n"},
-    {"cookies: none that counts", "Cookie", "Cookie: _ga=1\r\n", "cookie\n"},
+    {"cookies that count", "Cookie", "Cookie: _ga=1; sid=2; _gid=3\r\n",
+     "cookie _ga* _gid=sid=2\n"},
+    {"cookies: none that counts", "Cookie", "Cookie: _ga=1\r\n", "cookie _ga* _gid\n"},
 };
 
 static void varies(void)
@@ -207,6 +257,7 @@ int main(void)
     struct arena a;
     arena_init(&a, NULL, 0, 0);
     keys(&a);
+    strangers(&a);
     queries();
     varies();
     arena_fini(&a);

@@ -26,6 +26,13 @@ static const char every[] =
     "host_header = app.example\nforwarded = on\nvia = off\nrequest_id = keep\n"
     "server_header = hide\naccess_log = b\nupstream = v\n"
     "cache = c\nttl = 0\ncache_bypass = cookie.sid header.X-No query.a[b]\n"
+    "cache_max_object = 1m\ncache_key = x %{path}\ncache_sort_query = off\n"
+    "cache_ignore_query = z*\ncache_ignore_cookies = off\ncache_methods = GET\n"
+    "cache_encodings = br\ncache_default_ttl = 410=1h\ncache_heuristic = 7%\n"
+    "cache_heuristic_max = 3h\ncache_stale_while_revalidate = 2m\ncache_stale_if_error = 2d\n"
+    "cache_pass_ttl = 3m\ncache_min_uses = 3\ncache_max_variants = 8\n"
+    "cache_client_control = on\ncache_targeted = on\ncache_strip_set_cookie = off\n"
+    "cache_collapse = on\ncache_collapse_timeout = 6s\ncache_status = on\n"
     "[listen l]\naddress = :80 unix:/run/l\nproxy_protocol = from 10.0.0.0/24 unix\nbacklog = 5\n"
     "mode = 0600\nmax_head = 7k\ntls = on\nprotocols = h2\npolicy = modern\ncertificate = d\n"
     "client_ca = '/ca b'\nclient_verify = optional\nsession_tickets = off\nsession_cache = off\n"
@@ -60,6 +67,7 @@ static const char every[] =
     "return = 200 \"a ; 'b' \\\"c\\\" ${RPD_TEST}\"\n"
     "[route h/s]\nmetrics = on\naccess_log = off\nretry = off\nupstream = off\n"
     "cache = off\nttl = off\ncache_bypass = off\n[route h/u]\npath = /u\ncache = d\n"
+    "cache_key = %{path}\ncache_ignore_query += y\ncache_min_uses = 3\n"
     "[route */t]\npath = /t\nreturn = 301 https://%{host}/\nread_timeout = 1s\n"
     "[host i]\nnames = i\nlisten = l\naccess_log = off\n";
 
@@ -200,9 +208,17 @@ static void test_diff(void)
     differs(REST "cache = a\nttl = 1m\n[cache a]\npurge_token = x\ndefault_ttl = 404=1m 410=1m\n",
             REST "cache = b\nttl = 0\n[cache a]\npurge_token = y\nsize = 1g\n"
                  "default_ttl = 410=1m\n[cache b]\n[route h/r]\npath = /\ncache = a\n",
-            "cache a: size 256m -> 1g\ncache a: -default_ttl 404=1m\ncache a: another "
-            "purge_token\n+cache b\nhost h: cache a -> b\nhost h: ttl 1m -> 0\n+route h/r\n",
+            "cache a: size 256m -> 1g\ncache a: another purge_token\n"
+            "cache a: -default_ttl 404=1m\n+cache b\nhost h: cache a -> b\nhost h: ttl 1m -> "
+            "0\n+route h/r\n",
             "caches");
+    differs("[defaults]\ncache = a\ncache_min_uses = 2\n" REST
+            "cache_ignore_query = x y\ncache_heuristic = 5%\n[cache a]\n[route h/r]\npath = /\n",
+            "[defaults]\ncache = a\ncache_min_uses = 3\n" REST
+            "cache_ignore_query = x\n[cache a]\n[route h/r]\npath = /\ncache_key = %{path}\n",
+            "defaults: cache_min_uses 2 -> 3\nhost h: -cache_ignore_query y\n"
+            "host h: cache_heuristic 5% -> unset\nroute h/r: cache_key unset -> %{path}\n",
+            "what is said over a cache");
 }
 
 static void test_memory(void)

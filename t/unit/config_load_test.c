@@ -765,6 +765,24 @@ static void test_cache_checks(void)
          "t.conf:11:1: warning: cache_bypass has no effect without \"cache = NAME\"\n"
          "    cache_bypass = query.x\n    ^\n",
          "keys without a cache");
+    says(REST "cache_key = %{path}\n[route h/r]\npath = /r\ncache_max_object = 1k\n"
+              "cache_ignore_query += a\n",
+         "t.conf:8:1: warning: cache_key has no effect without \"cache = NAME\"\n"
+         "    cache_key = %{path}\n    ^\n"
+         "t.conf:11:1: warning: cache_max_object has no effect without \"cache = NAME\"\n"
+         "    cache_max_object = 1k\n    ^\n"
+         "t.conf:12:1: warning: cache_ignore_query has no effect without \"cache = NAME\"\n"
+         "    cache_ignore_query += a\n    ^\n",
+         "policy without a cache");
+    says(REST "cache = main\ncache_min_uses = 9\ncache_methods = POST\n[route h/r]\npath = /r\n"
+              "[route h/s]\npath = /s\ncache_key = x\ncache_max_object = 33m\n[cache main]\n",
+         "t.conf:9:18: error: \"cache_min_uses\" must be between 1 and 7\n"
+         "    cache_min_uses = 9\n                     ^\n"
+         "t.conf:10:17: error: \"cache_methods\": \"POST\" is not GET, HEAD or QUERY\n"
+         "    cache_methods = POST\n                    ^\n"
+         "t.conf:16:1: warning: cache_max_object is more than the max_object of [cache main], "
+         "which is the limit\n    cache_max_object = 33m\n    ^\n",
+         "policy of a host is told of once");
     says("[defaults]\nttl = 0\n" REST "[route */r]\npath = /r\nttl = 1s\n[route h/s]\n"
          "path = /s\ncache = main\n[cache main]\n",
          "", "a cache somewhere is enough for [defaults] and routes of all hosts");

@@ -385,20 +385,81 @@ static void test_cache(void)
     tap_ok(h->cache_bypass.n == 2 && s->cache_bypass.n == 3, "cache_bypass");
     tap_is_str(s->cache_bypass.v[2], "header.X", "in order");
     const struct conf_cache_keys *k = &c->cache[1]->k, *d = &c->cache[0]->k;
+    const struct conf_caching_keys *ck = &c->cache[1]->caching, *cd = &c->cache[0]->caching;
     static const struct conf_ttl want[] = {{200, 60}, {203, 60}, {404, 10}, {500, 0}};
-    tap_is_int((long long)k->default_ttl.n, 4, "TTLS");
-    for (size_t i = 0; i < k->default_ttl.n && i < 4; i++)
-        tap_ok(k->default_ttl.v[i].status == want[i].status &&
-                   k->default_ttl.v[i].seconds == want[i].seconds,
+    tap_is_int((long long)ck->default_ttl.n, 4, "TTLS");
+    for (size_t i = 0; i < ck->default_ttl.n && i < 4; i++)
+        tap_ok(ck->default_ttl.v[i].status == want[i].status &&
+                   ck->default_ttl.v[i].seconds == want[i].seconds,
                "lifetime of status %u", want[i].status);
     tap_is_int((long long)k->tags.n, 0, "no tags");
     tap_is_str(k->file, "x", "file");
-    tap_ok(d->size == 256 << 20 && d->max_object == 32 << 20 && d->huge_pages && d->collapse &&
-               d->heuristic == 10000 && d->min_uses == 1 && d->client_control &&
-               !d->purge_token.n && !d->file.n && !d->default_ttl.n,
+    tap_ok(d->size == 256 << 20 && d->max_object == 32 << 20 && d->huge_pages && cd->collapse &&
+               cd->heuristic == 10000 && cd->min_uses == 1 && cd->client_control &&
+               !d->purge_token.n && !d->file.n && !cd->default_ttl.n,
            "defaults");
-    tap_is_str(d->key, "%{scheme} %{host} %{path} %{query}", "key");
+    tap_is_str(cd->key, "%{scheme} %{host} %{path} %{query}", "key");
     tap_ok(d->tags.n == 2 && slice_eq(d->tags.v[1], SLICE("Cache-Tag")), "tags");
+    fixture_end(&f);
+}
+
+/* The route of this name, of the first host. */
+static const struct conf_caching *caching_of(const struct config *c, const char *name)
+{
+    for (size_t i = 0; i < c->nroute; i++)
+        if (slice_eq(c->route[i]->name, slice_str(name)))
+            return c->route[i]->caching;
+    tap_bail("no route %s", name);
+}
+
+static void test_caching(void)
+{
+    struct fixture f;
+    fixture_text(&f,
+                 SLICE("[defaults]\ncache_ignore_query += d\ncache_stale_if_error = 1d\n" REST
+                       "cache = a\ncache_heuristic = 5%\n"
+                       "[route h/same]\npath = /same\nread_timeout = 9s\n"
+                       "[route h/more]\npath = /more\ncache_ignore_query += r\n"
+                       "[route h/key]\npath = /key\ncache_key = %{host}  %{path}\n"
+                       "[route h/key2]\npath = /key2\ncache_key = %{host} %{path}\n"
+                       "[route h/own]\npath = /own\ncache_ignore_query = off\ncache_min_uses = 2\n"
+                       "[route h/other]\npath = /other\ncache = b\ncache_max_object = 1k\n"
+                       "[route h/ttl]\npath = /ttl\nttl = 1m\n"
+                       "[route h/none]\npath = /none\ncache = off\n"
+                       "[cache a]\nignore_query = x y\nheuristic = 20%\nmin_uses = 3\n"
+                       "[cache b]\nheuristic = 30%\n"));
+    if (!tap_ok(f.c != NULL, "policy of routes loads")) {
+        tap_is_str(buf_slice(&f.out), "", "diagnostics");
+        fixture_end(&f);
+        return;
+    }
+    const struct config *c = f.c;
+    const struct conf_caching *h = c->host[0]->caching;
+    tap_ok(h->cache == c->cache[0] && h->k.ignore_query.n == 3 && h->k.heuristic == 5000 &&
+               h->k.min_uses == 3 && h->k.stale_if_error == 86400000,
+           "a host: [cache], [defaults], its own");
+    tap_is_str(h->k.ignore_query.v[2], "d", "+= of [defaults] adds to what the cache says");
+    tap_ok(caching_of(c, "same") == h, "a route that says nothing shares its host's");
+    const struct conf_caching *more = caching_of(c, "more");
+    tap_ok(more->k.ignore_query.n == 4 && more->k.heuristic == 5000, "+= of a route");
+    tap_ok(h->k.ignore_query.n == 3 && c->cache[0]->caching.ignore_query.n == 2,
+           "leaves the others' lists alone");
+    const struct conf_caching *key = caching_of(c, "key");
+    tap_is_str(key->k.key, "%{host} %{path}", "a key");
+    tap_is_int(key->key_pos.line, 21, "and where it stands");
+    tap_ok(key == caching_of(c, "key2"), "who says the same shares");
+    const struct conf_caching *own = caching_of(c, "own");
+    tap_ok(own->k.ignore_query.n == 0 && own->k.min_uses == 2 && own->k.heuristic == 5000, "off");
+    const struct conf_caching *other = caching_of(c, "other");
+    tap_ok(other->cache == c->cache[1] && other->k.ignore_query.n == 1 &&
+               other->k.heuristic == 5000 && other->k.min_uses == 1 && other->max_object == 1024,
+           "another cache: what is said over it stays, the rest is its own");
+    tap_ok(caching_of(c, "ttl")->ttl.ms == 60000 && caching_of(c, "ttl") != h, "ttl");
+    tap_ok(!caching_of(c, "none")->cache, "no cache");
+    bool ids = true;
+    for (size_t i = 0; i < c->ncaching; i++)
+        ids &= c->caching[i] && c->caching[i]->id == i;
+    tap_ok(ids && c->ncaching == 10, "%zu of them, by id", c->ncaching);
     fixture_end(&f);
 }
 
@@ -595,6 +656,7 @@ int main(void)
     test_tls();
     test_bad_tls();
     test_cache();
+    test_caching();
     test_bad_cache();
     test_bad_servers();
     test_bad_lists();

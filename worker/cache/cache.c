@@ -44,24 +44,58 @@ static uint32_t rules_seconds(uint64_t ms)
     return s > CC_FOREVER ? CC_FOREVER : (uint32_t)s;
 }
 
-static int rules_of(struct caches *cs, const struct conf_route *route, struct cache_rules *r)
+static uint32_t rules_methods(const struct conf_words *w)
 {
-    const struct conf_cache_keys *k = &route->scope.cache->k;
+    static const struct {
+        char name[8];
+        enum http_method method;
+    } known[] = {{"GET", HTTP_GET}, {"HEAD", HTTP_HEAD}, {"QUERY", HTTP_QUERY}};
+    uint32_t bits = 0;
+    for (size_t i = 0; !w->off && i < w->n; i++)
+        for (size_t m = 0; m < sizeof known / sizeof known[0]; m++)
+            if (slice_eq(w->v[i], slice_str(known[m].name)))
+                bits |= 1u << known[m].method;
+    return bits;
+}
+
+static unsigned rules_codings(const struct conf_words *w)
+{
+    static const struct {
+        char name[8];
+        unsigned bit;
+    } known[] = {{"br", VARY_BR}, {"gzip", VARY_GZIP}, {"zstd", VARY_ZSTD}};
+    unsigned bits = 0;
+    for (size_t i = 0; !w->off && i < w->n; i++)
+        for (size_t m = 0; m < sizeof known / sizeof known[0]; m++)
+            if (slice_eq(w->v[i], slice_str(known[m].name)))
+                bits |= known[m].bit;
+    return bits;
+}
+
+static int rules_of(struct caches *cs, const struct conf_caching *from, struct cache_rules *r)
+{
+    const struct conf_caching_keys *k = &from->k;
+    const uint64_t most = from->cache->k.max_object;
     size_t at;
     policy_rules_init(r);
-    r->has_ttl = route->scope.ttl.set;
-    r->ttl = rules_seconds(route->scope.ttl.ms);
+    r->methods = rules_methods(&k->methods);
+    r->has_ttl = from->ttl.set;
+    r->ttl = rules_seconds(from->ttl.ms);
     r->heuristic = k->heuristic;
     r->heuristic_max = rules_seconds(k->heuristic_max);
     r->stale_while_revalidate = rules_seconds(k->stale_while_revalidate);
     r->stale_if_error = rules_seconds(k->stale_if_error);
     r->pass_ttl = rules_seconds(k->pass_ttl);
-    r->max_object = k->max_object;
+    r->max_object = from->max_object && from->max_object < most ? from->max_object : most;
     r->min_uses = (uint32_t)k->min_uses;
     r->max_variants = (uint32_t)k->max_variants;
     r->client_control = k->client_control;
     r->targeted = k->targeted;
     r->strip_set_cookie = k->strip_set_cookie;
+    r->codings = rules_codings(&k->encodings);
+    r->collapse = k->collapse;
+    r->collapse_ms = (uint32_t)k->collapse_timeout;
+    r->tell = k->cache_status;
     r->key_rules.sort_query = k->sort_query;
     r->key_rules.ignore_query = rules_words(&k->ignore_query, &r->key_rules.nignore_query);
     r->key_rules.ignore_cookie = rules_words(&k->ignore_cookies, &r->key_rules.nignore_cookie);
@@ -96,17 +130,13 @@ int caches_init(struct caches *cs, const struct caches_env *env)
     if (!c->ncache)
         return 0;
     cs->store = calloc(c->ncache, sizeof *cs->store);
-    cs->rules = ARENA_ARRAY(&cs->arena, const struct cache_rules *, c->nroute ? c->nroute : 1);
+    cs->rules = ARENA_ARRAY(&cs->arena, struct cache_rules, c->ncaching);
     if (!cs->store || !cs->rules)
         return -ERR_NOMEM;
-    for (size_t i = 0; i < c->nroute; i++) {
-        if (!c->route[i]->scope.cache)
-            continue;
-        struct cache_rules *r = ARENA_NEW(&cs->arena, struct cache_rules);
-        int e = r ? rules_of(cs, c->route[i], r) : -ERR_NOMEM;
+    for (size_t i = 0; i < c->ncaching; i++) {
+        int e = c->caching[i]->cache ? rules_of(cs, c->caching[i], &cs->rules[i]) : 0;
         if (e < 0)
             return e;
-        cs->rules[c->route[i]->id] = r;
     }
     for (size_t i = 0; i < c->ncache; i++)
         store_init(cs, env, i);

@@ -32,7 +32,7 @@ struct cache_waiter {
 struct caches {
     struct cache_store *store; /* by conf_cache.id */
     size_t n;
-    const struct cache_rules **rules; /* by conf_route.id; NULL where the route has no cache */
+    struct cache_rules *rules; /* by conf_caching.id; blank where it has no cache */
     struct arena arena;
     const int *kick_fd;
     uint32_t wall_s; /* told last */

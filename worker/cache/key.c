@@ -45,6 +45,12 @@ static int key_add_variable(struct key_template *t, struct slice name, struct ar
     return http_is_token(name) ? key_add_part(t, kind, name, a) : -ERR_INVAL;
 }
 
+static bool key_is_default(const struct key_template *t)
+{
+    return t->n == 4 && t->part[0].kind == KEY_SCHEME && t->part[1].kind == KEY_HOST &&
+           t->part[2].kind == KEY_PATH && t->part[3].kind == KEY_QUERY;
+}
+
 int key_template_parse(struct slice text, struct arena *a, struct key_template *ret, size_t *ret_at)
 {
     size_t at = 0;
@@ -77,7 +83,11 @@ int key_template_parse(struct slice text, struct arena *a, struct key_template *
             return rc;
     }
     *ret_at = 0;
-    return ret->n > 0 ? 0 : -ERR_INVAL;
+    if (ret->n == 0)
+        return -ERR_INVAL;
+    /* No default key begins with "%", and no template has a line's end. */
+    ret->mark = key_is_default(ret) ? SLICE_NONE : arena_printf(a, "%%%.*s\n", SLICE_ARG(text));
+    return key_is_default(ret) || ret->mark.p ? 0 : -ERR_NOMEM;
 }
 
 bool key_glob(struct slice pattern, struct slice s)
@@ -343,6 +353,7 @@ static void key_variable_write(const struct key_part *p, const struct key_rules 
 int key_build(const struct key_template *t, const struct key_rules *rules,
               const struct key_input *in, struct head_out *o)
 {
+    head_add(o, t->mark);
     for (unsigned i = 0; i < t->n; i++) {
         if (t->part[i].kind == KEY_LITERAL)
             head_add(o, t->part[i].text);
@@ -360,4 +371,9 @@ int key_build(const struct key_template *t, const struct key_rules *rules,
         }
     }
     return o->overflow ? -ERR_RANGE : 0;
+}
+
+struct slice key_shown(const struct key_template *t, struct slice text)
+{
+    return slice_trim(slice_of(text.p + t->mark.n, text.n - t->mark.n));
 }

@@ -26,6 +26,7 @@ struct key_part {
 struct key_template {
     struct key_part part[KEY_PARTS_MAX];
     unsigned n;
+    struct slice mark; /* before every key but those of KEY_DEFAULT; see key_build */
 };
 /* Template of literal text and %{variables}; "%%" is a percent sign, spaces separate. Names are
  * copied to the arena. -ERR_INVAL: unknown variable, no closing brace, or nothing in it (*ret_at:
@@ -51,11 +52,17 @@ struct key_input {
     struct slice host; /* lower case (uri_host_lower) */
 };
 /* The key's text: each variable ends with a space, bytes that are no text are %XX, so that
- * different requests never make the same text. Queries in the method QUERY add what describes their
+ * different requests never make the same text. Routes may share a store and build keys differently:
+ * the text of the template stands before the key, so that no request of one route can be made to
+ * meet the answers of another. sort_query and ignore_query need no such mark, as servers get the
+ * query as the key has it. Queries in the method QUERY add what describes their
  * content; the content itself is the caller's to hash behind it (RFC 10008 2.7). o must be empty;
  * -ERR_RANGE: it does not fit, do not use the cache. */
 int key_build(const struct key_template *t, const struct key_rules *rules,
               const struct key_input *in, struct head_out *o);
+
+/* Of a key's text what the request made, without a mark and the final space: for people. */
+struct slice key_shown(const struct key_template *t, struct slice text);
 
 /* The query without what does not count, sorted if the rules say so, parameters of one name in
  * their order. It should also be what servers get: else one who chooses an ignored parameter

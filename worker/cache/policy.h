@@ -34,6 +34,9 @@ struct cache_rules {
     bool targeted;         /* RPD-Cache-Control, CDN-Cache-Control and Surrogate-Control count */
     bool strip_set_cookie; /* store answers with Set-Cookie, without it */
     unsigned codings;      /* VARY_BR ...: see vary.h */
+    bool collapse;         /* requests for what is on its way wait for it */
+    uint32_t collapse_ms;  /* how long, for its head */
+    bool tell;             /* clients see Cache-Status */
     struct key_template key;
     struct key_rules key_rules;
 };

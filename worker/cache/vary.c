@@ -229,6 +229,11 @@ int vary_build(const struct vary *v, const struct vary_rules *rules, const struc
             head_add(o, SLICE("="));
             head_add(o, slice_of(text, vary_accept_encoding(class_, text)));
         } else if (slice_eq(v->name[i], SLICE("cookie"))) {
+            /* Which cookies do not count here counts: servers see them, and elsewhere they do. */
+            for (size_t k = 0; k < rules->key->nignore_cookie; k++) {
+                head_add(o, SLICE(" "));
+                head_add(o, rules->key->ignore_cookie[k]);
+            }
             size_t mark = o->n;
             head_add(o, SLICE("="));
             if (!key_cookies(rules->key, r, o) && !o->overflow)

@@ -273,7 +273,7 @@ static void cached_follow(struct stream *s)
     c->collapsed = true;
     c->born = cache_birth(c->store->c, c->target.site);
     stream_set_state(s, STREAM_FOLLOW);
-    timer_set_at(&s->env->loop->timers, &s->timer, clock_ms() + c->store->conf->k.collapse_timeout);
+    timer_set_at(&s->env->loop->timers, &s->timer, clock_ms() + c->rules->collapse_ms);
     cached_on_wake(&c->waiter);
 }
 
@@ -295,7 +295,7 @@ static void cached_miss(struct stream *s)
         cached_alone(s);
         return;
     }
-    if (!c->store->conf->k.collapse) {
+    if (!c->rules->collapse) {
         cache_fill_private(w, &c->key, c->target.site, &c->fill);
         c->filling = true;
         c->open = false;
@@ -379,7 +379,7 @@ bool cached_begin(struct stream *s)
     s->cached = c;
     c->s = s;
     c->store = st;
-    c->rules = s->env->caches->rules[s->route->id];
+    c->rules = &s->env->caches->rules[s->route->caching->id];
     cache_waiter_init(&c->waiter, cached_on_wake);
     if (cached_purge(s))
         return true;
@@ -488,7 +488,7 @@ void cached_lines(struct stream *s, struct head_out *o)
         head_add(o, slice_of(num, num_fmt_u64(num, (uint64_t)c->age)));
         head_add(o, SLICE("\r\n"));
     }
-    if (!c->store->conf->k.cache_status)
+    if (!c->rules->tell)
         return;
     const struct cache_status st = {
         .hit = c->fwd == CACHE_STATUS_NONE,

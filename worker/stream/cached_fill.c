@@ -543,7 +543,8 @@ int cached_on_data(struct stream *s, const char *p, size_t n, bool end)
     if (c->verdict == CACHED_DIRECT)
         return cached_direct(s, p, n, end);
     const uint64_t before = c->fill.size;
-    if (n && cache_fill_append(c->store->w, &c->fill, slice_of(p, n)) < 0) {
+    const bool large = before - c->fill.lead + n > c->rules->max_object; /* the route's */
+    if (n && (large || cache_fill_append(c->store->w, &c->fill, slice_of(p, n)) < 0)) {
         const size_t taken = (size_t)(c->fill.size - before);
         return cached_overflow(s, p + taken, n - taken, end);
     }

@@ -522,7 +522,8 @@ void cached_answer(struct stream *s)
             stream_error(s, ERR_CORRUPT);
             return;
         }
-        if (own && c->filling)
+        /* Also when the store took no more before this client had its head. */
+        if (own && (c->filling || c->verdict == CACHED_DIRECT))
             c->size = c->fill.expect;
         arrived = v.size;
         c->age = cached_now() - st.policy.base;
