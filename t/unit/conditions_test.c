@@ -41,6 +41,8 @@ static const struct {
      FAILED},
     {"13.1.2 If-None-Match hit", "GET", "If-None-Match: \"a\"\r\n", "\"a\"", false, 200, NOTMOD},
     {"13.1.2 If-None-Match HEAD", "HEAD", "If-None-Match: \"a\"\r\n", "\"a\"", false, 200, NOTMOD},
+    {"RFC 10008 If-None-Match QUERY", "QUERY", "If-None-Match: \"a\"\r\n", "\"a\"", false, 200,
+     NOTMOD},
     {"13.1.2 If-None-Match PUT", "PUT", "If-None-Match: \"a\"\r\n", "\"a\"", false, 200, FAILED},
     {"13.1.2 If-None-Match miss", "GET", "If-None-Match: \"b\"\r\n", "\"a\"", false, 200, PASS},
     {"13.1.2 If-None-Match is weak", "GET", "If-None-Match: W/\"a\"\r\n", "\"a\"", false, 200,

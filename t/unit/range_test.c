@@ -162,6 +162,8 @@ static void requests(void)
     tap_is_int(range_of(&r, &specs), 0, "RFC 9110 14.2: GET");
     r.method = HTTP_HEAD;
     tap_is_int(range_of(&r, &specs), -ERR_NOENT, "RFC 9110 14.2: only GET");
+    r.method = HTTP_QUERY;
+    tap_is_int(range_of(&r, &specs), 0, "RFC 10008: as with GET with QUERY");
     r.method = HTTP_GET;
     r.nfield = 2;
     tap_is_int(range_of(&r, &specs), -ERR_NOENT, "two fields are ignored");

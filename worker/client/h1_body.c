@@ -85,13 +85,21 @@ void client_read_body(struct client *c)
         ptrdiff_t used = client_feed(c, p, n);
         if (used < 0)
             return;
+        /* With its body the exchange may have had all it needed. */
+        if (!c->stream && c->state != CLIENT_IDLE)
+            return;
         if ((size_t)used < n && client_keep(c, p + used, n - (size_t)used) < 0) {
             if (c->stream)
                 stream_client_failed(c->stream, ERR_NOMEM);
+            else
+                client_close(c);
             return;
         }
-        if (!c->stream)
+        if (!c->stream) {
+            if (c->in_n)
+                io_again(l, &c->link.io);
             return;
+        }
         if (c->body && !c->body_done && client_body_slow(c->body, client_scope(c))) {
             stream_client_failed(c->stream, ERR_CLIENT_SLOW);
             return;

@@ -74,7 +74,8 @@ enum conditions_result conditions_evaluate(const struct http_request *r,
                                            int64_t now)
 {
     const unsigned has = conditions_of(r);
-    const bool reads = r->method == HTTP_GET || r->method == HTTP_HEAD;
+    /* RFC 10008: as with GET */
+    const bool reads = r->method == HTTP_GET || r->method == HTTP_HEAD || r->method == HTTP_QUERY;
     int64_t date;
     if (has == 0 || status < 200 || status > 299)
         return CONDITIONS_PASS;

@@ -57,7 +57,7 @@ int range_parse(struct slice value, struct range_specs *ret)
 int range_of(const struct http_request *r, struct range_specs *ret)
 {
     const struct http_field *found = NULL;
-    if (r->method != HTTP_GET)
+    if (r->method != HTTP_GET && r->method != HTTP_QUERY) /* RFC 10008: as with GET */
         return -ERR_NOENT;
     for (size_t i = 0; i < r->nfield; i++) {
         if (r->field[i].id != FIELD_RANGE)

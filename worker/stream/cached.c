@@ -89,6 +89,8 @@ static int cached_key(struct stream *s)
         return e;
     cache_key_begin(c->store->c, &h);
     cache_key_add(&h, slice_of(o.p, o.n));
+    if (s->req.method == HTTP_QUERY) /* how long the text is can be told from it */
+        cache_key_add(&h, buf_slice(&s->replay));
     c->key = c->primary = cache_key_end(&h);
     c->target = (struct cache_target){.c = c->store->c,
                                       .scheme = s->peer->scheme,
@@ -359,8 +361,7 @@ void cached_look(struct stream *s)
 
 /* ---- beginning ---- */
 
-/* Of no use to this request, which goes on; Cache-Status says why. */
-static bool cached_not(struct cached *c, enum cache_status_fwd why, enum cached_word word)
+bool cached_not(struct cached *c, enum cache_status_fwd why, enum cached_word word)
 {
     c->fwd = (uint8_t)why;
     c->word = (uint8_t)word;
@@ -393,10 +394,19 @@ bool cached_begin(struct stream *s)
     /* Whether these hold is for the server to say (RFC 9111 4.3.2). */
     if (c->q.conditions & (CONDITIONS_IF_MATCH | CONDITIONS_IF_UNMODIFIED))
         return cached_not(c, CACHE_STATUS_REQUEST, CACHED_WAS_BYPASS);
-    if (cached_key(s) < 0)
-        return cached_not(c, CACHE_STATUS_BYPASS, CACHED_WAS_BYPASS);
-    cached_look(s);
+    if (!cached_query(s))
+        cached_keyed(s);
     return true;
+}
+
+void cached_keyed(struct stream *s)
+{
+    if (cached_key(s) == 0) {
+        cached_look(s);
+        return;
+    }
+    (void)cached_not(s->cached, CACHE_STATUS_BYPASS, CACHED_WAS_BYPASS);
+    fetch_begin(s);
 }
 
 /* ---- failures, time, the end ---- */

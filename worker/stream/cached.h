@@ -1,6 +1,7 @@
 /* An exchange on a route with a cache, between the files of this folder only: cached.c (what is
  * looked up and decided), cached_read.c (bytes of the store to the client), cached_fill.c (the
- * server's answer into the store), cached_own.c (exchanges without a client, purges). */
+ * server's answer into the store), cached_own.c (exchanges without a client, purges),
+ * cached_query.c (content of requests that is part of their keys). */
 #ifndef WORKER_STREAM_CACHED_H
 #define WORKER_STREAM_CACHED_H
 
@@ -103,6 +104,10 @@ static inline struct cache_scope cached_scope(const struct cached *c)
 
 /* After routing. True: it is being answered from the store, or waits; else fetch_begin(). */
 bool cached_begin(struct stream *s);
+/* The request is complete as far as its key goes: looks it up, or fetches what has none. */
+void cached_keyed(struct stream *s);
+/* Of no use to this request, which goes on; Cache-Status says why. False. */
+bool cached_not(struct cached *c, enum cache_status_fwd why, enum cached_word word);
 /* The answer for this request in c->hit, fresh or not: 1, or 0; -ERR_RANGE: it has no key. */
 int cached_find(struct stream *s);
 /* Looks it up (again): serves it, follows, or fetches. */
@@ -157,6 +162,13 @@ void cached_fill_end(struct cached *c, bool pass, uint32_t outcome);
 int cached_take_over(struct stream *s);
 /* The arrival failed, the client has a part: asks for the rest. */
 bool cached_resume(struct stream *s);
+
+/* cached_query.c */
+
+/* A QUERY with content: true, it is being read, or goes through because it is too large. */
+bool cached_query(struct stream *s);
+/* For stream_body() in STREAM_COLLECT; returns as that does. At the end it may be over after 0. */
+int cached_query_body(struct stream *s, const char *p, size_t n, bool end);
 
 /* cached_own.c */
 

@@ -157,8 +157,13 @@ void cached_background(struct stream *s)
     b->client_ip =
         s->client_ip.p == s->peer->ip.p ? b->peer->ip : arena_dup(&b->arena, s->client_ip);
     b->request_id = arena_dup(&b->arena, s->request_id);
-    b->req.method = HTTP_GET;
-    b->req.method_text = SLICE("GET");
+    if (s->req.method == HTTP_QUERY) {
+        buf_add(&b->replay, buf_slice(&s->replay));
+        b->body_end = true;
+    } else {
+        b->req.method = HTTP_GET;
+        b->req.method_text = SLICE("GET");
+    }
     n->s = b;
     n->store = c->store;
     n->rules = c->rules;
@@ -180,7 +185,7 @@ void cached_background(struct stream *s)
     n->filling = n->open = true;
     if (!(st.policy.flags & POLICY_VALIDATOR) || stored_parse(&st, &b->arena, &n->old) < 0)
         n->old.field = NULL;
-    if (arena_failed(&b->arena))
+    if (arena_failed(&b->arena) || b->replay.failed)
         stream_kill(b, ERR_NOMEM);
     else
         cached_fetch(b);

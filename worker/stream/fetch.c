@@ -118,6 +118,7 @@ static int fetch_build_head(struct stream *s)
     else if (!s->req.authority.n) /* an HTTP/1.0 client need not say; many servers want to know */
         f.host = fetch_server_host(s);
     f.upgrade = s->upgrade;
+    f.drop_expect = s->continued;
     https_forward(s, &f);
     struct http_request r = s->req;
     if (s->cached && cached_request(s, &r, &f.target) < 0)
@@ -446,10 +447,11 @@ int stream_body(struct stream *s, const char *p, size_t n, bool end,
 {
     if (s->state == STREAM_DONE)
         return -ERR_EOF;
-    if (!s->want_body || !s->conn) {
+    const bool taken = s->conn || s->state == STREAM_COLLECT;
+    if (!s->want_body || !taken) {
         /* Nobody is there to take them, and the client's side was told so: dropping them would
          * falsify the request. */
-        DEBUG_MUST(s->want_body && s->conn);
+        DEBUG_MUST(s->want_body && taken);
         counter_add(s->env->ctr, CTR_IMPOSSIBLE, 1);
         stream_client_failed(s, ERR_INTERNAL);
         return -ERR_INTERNAL;
@@ -461,6 +463,8 @@ int stream_body(struct stream *s, const char *p, size_t n, bool end,
         stream_client_failed(s, ERR_BODY_TOO_LARGE);
         return -ERR_BODY_TOO_LARGE;
     }
+    if (s->state == STREAM_COLLECT)
+        return cached_query_body(s, p, n, end);
     fetch_keep_for_replay(s, p, n);
     if (ntrailer)
         s->no_replay = true;
@@ -518,7 +522,8 @@ static int fetch_client_gone(struct stream *s)
 static int fetch_on_interim(void *user, const struct http_response *r)
 {
     struct stream *s = user;
-    if (s->req.minor == 0 || s->status || (r->status == 100 && !s->req.expect_continue))
+    if (s->req.minor == 0 || s->status ||
+        (r->status == 100 && (!s->req.expect_continue || s->continued)))
         return 0;
     struct forward_response f = {
         .status = r->status, .via = s->scope->via, .framing = HTTP_BODY_NONE};

@@ -85,8 +85,9 @@ struct stream *stream_new(struct stream_env *e, const struct stream_client *ops,
 /* Bit t of row f: the step f -> t is legal. */
 #define STEP(n) (1u << STREAM_##n)
 static const uint16_t stream_steps[STREAM__COUNT] = {
-    [STREAM_ROUTE] =
-        STEP(HIT) | STEP(FOLLOW) | STEP(PICK) | STEP(TUNNEL) | STEP(SYNTH) | STEP(DONE),
+    [STREAM_ROUTE] = STEP(COLLECT) | STEP(HIT) | STEP(FOLLOW) | STEP(PICK) | STEP(TUNNEL) |
+                     STEP(SYNTH) | STEP(DONE),
+    [STREAM_COLLECT] = STEP(HIT) | STEP(FOLLOW) | STEP(PICK) | STEP(SYNTH) | STEP(DONE),
     [STREAM_HIT] = STEP(SYNTH) | STEP(DONE),
     [STREAM_FOLLOW] = STEP(FOLLOW) | STEP(HIT) | STEP(PICK) | STEP(SYNTH) | STEP(DONE),
     [STREAM_PICK] = STEP(PICK) | STEP(QUEUED) | STEP(BACKOFF) | STEP(FETCH) | STEP(HIT) |

@@ -57,6 +57,7 @@ struct stream_client {
 enum stream_state {
 #define STREAM_STATES(X)                                                                           \
     X(ROUTE)                                                                                       \
+    X(COLLECT)                                                                                     \
     X(HIT) X(FOLLOW) X(PICK) X(QUEUED) X(BACKOFF) X(FETCH) X(DELIVER) X(TUNNEL) X(SYNTH) X(DONE)
 #define X(n) STREAM_##n,
     STREAM_STATES(X)
@@ -154,8 +155,9 @@ struct stream {
     bool malformed; /* req is not to be trusted: only an error answer follows */
     bool have_resp, kept, body_end, answer_end, no_replay, want_body;
     bool reused, fresh, retry_counted, upgrade, up_eof, client_eof, in_begin;
-    bool grpc;    /* either side may be silent for as long as a tunnel's may */
-    bool settled; /* counted and logged, its client is gone: it only fills the cache */
+    bool continued; /* the client was told 100 by us */
+    bool grpc;      /* either side may be silent for as long as a tunnel's may */
+    bool settled;   /* counted and logged, its client is gone: it only fills the cache */
     struct arena arena;
     char inline_mem[STREAM_ARENA] __attribute__((aligned(16)));
 };
@@ -172,7 +174,7 @@ void stream_begin(struct stream *s);
 /* The request could not even be parsed: answers err's status. */
 void stream_refuse(struct stream *s, int err);
 /* Body bytes from the client; all are taken. 1: pause until want_body(). End with its trailers.
- * After a negative return s is over. */
+ * After a negative return s is over, and at the end it may be after any. */
 int stream_body(struct stream *s, const char *p, size_t n, bool end,
                 const struct http_field *trailer, size_t ntrailer);
 /* Sends what waited for body bytes (the request head), when none came with it. */
