@@ -567,13 +567,12 @@ int cached_on_data(struct stream *s, const char *p, size_t n, bool end)
 
 /* ---- what others began ---- */
 
-static bool cached_etag_of(struct stream *s, struct cache_view *v)
+static bool cached_etag_of(struct stream *s, struct slice meta, const struct cache_attr *attr)
 {
     struct cached *c = s->cached;
     struct stored st;
     struct http_response r;
-    if (!v->attached || stored_read(v->meta, &v->attr, &st) < 0 ||
-        stored_parse(&st, &s->arena, &r) < 0)
+    if (stored_read(meta, attr, &st) < 0 || stored_parse(&st, &s->arena, &r) < 0)
         return false;
     c->etag = cached_strong_etag(&r, &s->arena);
     return c->etag.p != NULL;
@@ -610,7 +609,7 @@ int cached_take_over(struct stream *s)
         return 1;
     }
     cache_follow_view(w, &c->follow, &v);
-    if (!cached_etag_of(s, &v)) {
+    if (!v.attached || !cached_etag_of(s, v.meta, &v.attr)) {
         cached_fill_end(c, false, ERR_UP_TRUNCATED);
         return -ERR_NOENT;
     }
@@ -630,14 +629,24 @@ bool cached_resume(struct stream *s)
 {
     struct cached *c = s->cached;
     struct cache_view v;
-    if (c->resumed || c->parts || c->hit.word || s->conn || s->state != STREAM_FOLLOW)
+    if (c->resumed || c->parts || s->conn || s->settled)
         return false;
-    cache_follow_view(c->store->w, &c->follow, &v);
-    if (!cached_etag_of(s, &v))
+    if (s->state == STREAM_HIT) {
+        if (!cached_etag_of(s, c->hit.meta, &c->hit.attr))
+            return false;
+        cache_release(c->store->w, &c->hit);
+    } else if (s->state == STREAM_FOLLOW) {
+        cache_follow_view(c->store->w, &c->follow, &v);
+        if (!v.attached || !cached_etag_of(s, v.meta, &v.attr))
+            return false;
+        cache_waiter_stop(&c->waiter);
+        cache_follow_leave(c->store->w, &c->follow);
+        c->following = false;
+    } else {
         return false;
-    cache_waiter_stop(&c->waiter);
-    cache_follow_leave(c->store->w, &c->follow);
-    c->following = c->reading = false;
+    }
+    c->reading = false;
+    timer_off(&s->timer);
     cached_ask_rest(s, c->at);
     return true;
 }

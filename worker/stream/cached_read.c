@@ -82,6 +82,16 @@ static void cached_done(struct stream *s, int sent)
         stream_drained(s);
 }
 
+/* Others' object is not for this client any more. */
+static void cached_unfollow(struct stream *s)
+{
+    struct cached *c = s->cached;
+    cache_waiter_stop(&c->waiter);
+    cache_follow_leave(c->store->w, &c->follow);
+    c->following = false;
+    c->collapsed = false;
+}
+
 /* ---- bytes ---- */
 
 static int cached_bytes(struct stream *s, uint64_t most, struct iovec *iov, size_t *ret_n)
@@ -218,6 +228,33 @@ static bool cached_wait(struct stream *s, const struct cached_edge *edge)
     return false;
 }
 
+/* What is stored is damaged where the client is to read on. It is taken out. Who has nothing yet
+ * gets what it would have got without it, who has a part the rest from a server, if it can tell
+ * that this is the same. */
+static void cached_damaged(struct stream *s)
+{
+    struct cached *c = s->cached;
+    if (c->hit.word)
+        (void)cache_drop(c->store->w, &c->hit);
+    if (c->started && cached_resume(s))
+        return;
+    if (c->started || c->filling || s->conn) {
+        stream_kill(s, ERR_CORRUPT);
+        return;
+    }
+    if (c->hit.word)
+        cache_release(c->store->w, &c->hit);
+    if (c->following)
+        cached_unfollow(s);
+    c->reading = false;
+    c->parts = NULL;
+    c->text = SLICE_NONE;
+    c->word = CACHED_WAS_NONE;
+    c->age = 0;
+    s->status = 0;
+    cached_look(s);
+}
+
 /* One piece. 0: it is with the client; 1: wait for the client; 2: nothing there; negative: over. */
 static int cached_piece(struct stream *s, const struct stream_wire *wire,
                         const struct http_response *resp, const struct cached_edge *edge)
@@ -238,8 +275,7 @@ static int cached_piece(struct stream *s, const struct stream_wire *wire,
     } else {
         int k = cached_bytes(s, copies ? CACHED_PIECE : CACHED_RUN, iov, &n);
         if (k < 0) {
-            s->reason = ERR_CORRUPT;
-            stream_kill(s, ERR_CORRUPT);
+            cached_damaged(s);
             return -1;
         }
         o.iov = k ? iov : NULL;
@@ -570,15 +606,6 @@ static bool cached_may_share(struct stream *s, const struct cache_view *v)
     c->ttl = u.ttl;
     return u.decision == POLICY_FRESH || u.decision == POLICY_STALE ||
            u.decision == POLICY_STALE_WHILE_REVALIDATE;
-}
-
-static void cached_unfollow(struct stream *s)
-{
-    struct cached *c = s->cached;
-    cache_waiter_stop(&c->waiter);
-    cache_follow_leave(c->store->w, &c->follow);
-    c->following = false;
-    c->collapsed = false;
 }
 
 /* The leader failed before this client got anything. */
