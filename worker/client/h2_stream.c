@@ -456,7 +456,12 @@ unsigned client_h2_end_all(struct client_h2 *conn, int err, bool tunnels)
         if (!cs->s || (cs->tunnel && !tunnels))
             continue;
         n++;
-        stream_kill(cs->s, err);
+        struct stream *s = cs->s;
+        /* With the client alone gone, a fetch for the cache may go on for others. */
+        if (err_source(err) == ERR_SRC_CLIENT)
+            stream_client_failed(s, err);
+        if (cs->s == s)
+            stream_kill(s, err);
     }
     return n;
 }
