@@ -196,15 +196,25 @@ void config_dump(const struct config *c, bool origin, bool changed, struct buf *
     buf_fini(&d.scratch);
 }
 
-/* Where a key of a route's caching was said, from the route up to the [cache]. */
+/* A line with where it was said, from the route up to [defaults]. */
+static void put_said_above(struct dumper *d, const struct config *c, const struct conf_route *r,
+                           const struct conf_key *k, const void *v)
+{
+    const struct conf_origin *from[] = {r->origin, r->host ? r->host->origin : NULL,
+                                        c->defaults_origin};
+    size_t at = 0;
+    while (at + 1 < sizeof from / sizeof from[0] && !find_origin(from[at], k))
+        at++;
+    buf_str(d->out, "  ");
+    put_key(d, k, v, from[at]);
+}
+
 static void put_said(struct dumper *d, const struct config *c, const struct conf_route *r,
                      const struct conf_key *over)
 {
     const struct conf_caching *own = r->caching;
     const struct conf_key *base = conf_key_base(over);
     const void *v = (const char *)&own->k + base->off;
-    const struct conf_origin *from[] = {r->origin, r->host ? r->host->origin : NULL,
-                                        c->defaults_origin};
     if (!(own->given & conf_key_over(over))) {
         if (over->off != offsetof(struct conf_caching_keys, key) &&
             conf_kind_equal(base, v, (const char *)&d->builtin->caching + base->off, &d->scratch))
@@ -213,17 +223,20 @@ static void put_said(struct dumper *d, const struct config *c, const struct conf
         put_key(d, base, v, own->cache->origin);
         return;
     }
-    size_t at = 0;
-    while (at + 1 < sizeof from / sizeof from[0] && !find_origin(from[at], over))
-        at++;
-    buf_str(d->out, "  ");
-    put_key(d, over, v, from[at]);
+    put_said_above(d, c, r, over, v);
 }
 
 void config_print_caching(const struct config *c, const struct conf_route *r, struct buf *out)
 {
     struct dumper d = {.out = out, .origin = true, .builtin = c->builtin};
+    static const char *const scope[] = {"ttl", "cache_bypass", "cache_max_object"};
     buf_init(&d.scratch, 0);
+    for (size_t i = 0; i < sizeof scope / sizeof scope[0]; i++) {
+        const struct conf_key *k = conf_key_find(CONF_SECT_ROUTE, slice_str(scope[i]));
+        const void *v = (const char *)&r->scope + k->off;
+        if (!conf_kind_equal(k, v, (const char *)&d.builtin->scope + k->off, &d.scratch))
+            put_said_above(&d, c, r, k, v);
+    }
     for (size_t i = 0; i < conf_key_count(); i++)
         if (conf_key_at(i)->group == CONF_GROUP_OVER)
             put_said(&d, c, r, conf_key_at(i));

@@ -157,6 +157,7 @@ subtest 'what holds, to an operator' => sub {
     like($said, qr{^  key +localhost /path/1$}m, 'the key');
     like($said, qr{^  cache_key = "%\{host\} %\{path\}" ; \S+:\d+$}m, 'where it is said');
     like($said, qr{^  cache_ignore_query = utm_\* fbclid ; \S+:\d+$}m, 'the host\'s word');
+    like($s->ctl('explain', 'GET', 'http://localhost/small/1'), qr{^  cache_max_object = 1k ; \S+:\d+$}m, 'a limit');
     like($said, qr{^  cache_pass_ttl = 1s ; \S+:\d+$}m, 'that of [defaults]');
     like($s->ctl('explain', 'GET', 'http://localhost/full/1?b=1&utm_x=1'), qr{^  key +http localhost /full/1 \?b=1$}m, 'the usual key');
     like($s->ctl('config', '--origin'), qr{^cache_min_uses = 2 ; \S+:\d+$}m, 'the dump says where');

@@ -175,9 +175,6 @@ static void explain_cache(const struct config *c, const struct explain_url *u,
     if (text.p && key_template_parse(o->k.key, a, &t, &at) == 0 &&
         key_build(&t, &rules, &in, &text) == 0)
         buf_printf(out, "  key      %.*s\n", SLICE_ARG(key_shown(&t, slice_of(text.p, text.n))));
-    if (r->scope.ttl.set)
-        buf_printf(out, "  ttl      %llu s, whatever answers say\n",
-                   (unsigned long long)r->scope.ttl.ms / 1000);
     config_print_caching(c, r, out);
 }
 
