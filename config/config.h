@@ -240,17 +240,17 @@ struct conf_route {
                                        hosts: per host copies are made */
     struct conf_upstream *upstream; /* resolved: own, the host's, [defaults]'; may be NULL only with
                                        return or metrics */
-    const struct conf_caching *caching;
-    struct slice series; /* name in metrics and logs: "HOST/NAME" or "HOST" */
-    uint32_t id;         /* index in config.route */
+    const struct conf_caching *caching; /* resolved: [cache], then defaults -> host -> route */
+    struct slice series;                /* name in metrics and logs: "HOST/NAME" or "HOST" */
+    uint32_t id;                        /* index in config.route */
     const struct conf_origin *origin;
 };
 struct conf_host {
     struct slice name;
     struct conf_pos pos;
     struct conf_host_keys k;
-    struct conf_scope_keys scope; /* resolved: defaults -> host */
-    const struct conf_caching *caching;
+    struct conf_scope_keys scope;       /* resolved: defaults -> host */
+    const struct conf_caching *caching; /* likewise, over its [cache] */
     struct conf_upstream *upstream;
     struct conf_route **route; /* own routes and copies of the `*` ones, in order of precedence (see
                                   CONFIG rule 3) */
@@ -277,7 +277,7 @@ struct config {
     size_t ncertificate;
     struct conf_cache **cache;
     size_t ncache;
-    struct conf_caching **caching;
+    struct conf_caching **caching; /* each once; those of [cache] sections first */
     size_t ncaching;
     struct conf_upstream **upstream;
     size_t nupstream;

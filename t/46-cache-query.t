@@ -22,6 +22,11 @@ $served->serve_requests(sub {
     my $age = $r->{target} =~ m{^/(?:old|swr)} ? 'max-age=0' : 'max-age=60';
     return response(200, ['Cache-Control', $age, 'ETag', "\"$sum\"", $r->{target} =~ m{^/vary} ? (Vary => 'X-Kind') : ()], $body);
 });
+my $over_h2 = origin();
+$over_h2->serve(sub {
+    my ($conn) = @_;
+    RPD::H2->new($conn, server => 1)->serve(sub { my ($r) = @_; return [200, ['cache-control', 'max-age=60'], "$r->{method} " . length($r->{body}) . ' ' . unpack '%32C*', $r->{body}] });
+});
 my $s = rpd(config => <<"EOF1", global => "workers = 2\n");
 [listen main]
 address = 127.0.0.1:$port
@@ -36,6 +41,10 @@ max_fails = 0
 server = @{[ $o->address ]}
 max_fails = 0
 keepalive = 0
+[upstream h2]
+server = @{[ $over_h2->address ]}
+protocol = h2c
+max_fails = 0
 [upstream pair]
 server = @{[ $o->address ]}
 server = @{[ $o2->address ]}
@@ -58,6 +67,9 @@ body_timeout = 300ms
 [route all/pair]
 path = /pair/*
 upstream = pair
+[route all/to-h2]
+path = /to-h2/*
+upstream = h2
 [route all/swr]
 path = /swr/*
 cache_stale_while_revalidate = 1h
@@ -265,6 +277,18 @@ subtest 'HTTP/2' => sub {
     my @id = map { $h->request('QUERY', '/h2/many', \@f, "q$_", piece => 1) } 1 .. 50;
     is(scalar(grep { $h->response($_)->{status} == 200 } @id), 50, 'many streams');
     is(($ask->('/h2/many', 'q7'))[1], $hit, 'each stored');
+};
+
+subtest 'servers of HTTP/2' => sub {
+    for my $n (0, 1, 40_000, 65_536, 150_000) {
+        my $body = join '', map { chr(33 + ($_ * 7) % 90) } 1 .. $n;
+        my $want = "QUERY $n " . unpack '%32C*', $body;
+        my $one = query("/to-h2/$n", $body);
+        is($one->{body}, $want, "$n bytes");
+        my $two = query("/to-h2/$n", $body);
+        is($two->{body}, $want, 'again');
+        is($two->{was}, $n > 65_536 ? 'rpd; fwd=request; detail=request-body' : $hit, 'as is due');
+    }
 };
 
 subtest 'confirmed and renewed with its content' => sub {

@@ -11,6 +11,19 @@
 #include "worker/upstream/resolver.h"
 #include "worker/worker.h"
 
+/* Whether this `key` or `cache_key` stood in one before the i-th, as it does where it is inherited.
+ */
+static bool check_told(const struct config *c, size_t i)
+{
+    const struct conf_pos *at = &c->caching[i]->key_pos;
+    for (size_t k = 0; k < i; k++) {
+        const struct conf_caching *o = c->caching[k];
+        if (o->cache && o->key_pos.file == at->file && o->key_pos.line == at->line)
+            return true;
+    }
+    return false;
+}
+
 /* What tells answers apart, wherever it is said. */
 static int check_keys(const struct config *c, struct conf_diags *d)
 {
@@ -22,26 +35,25 @@ static int check_keys(const struct config *c, struct conf_diags *d)
         const struct conf_caching *o = c->caching[i];
         const struct slice key = o->k.key;
         size_t at = 0;
-        bool path = false, told = !o->cache;
-        for (size_t k = 0; k < i && !told; k++)
-            told = c->caching[k]->cache && c->caching[k]->key_pos.file == o->key_pos.file &&
-                   c->caching[k]->key_pos.line == o->key_pos.line;
-        int e = told ? 0 : key_template_parse(key, &a, &t, &at);
-        if (e < 0 && e != -ERR_NOMEM)
+        bool path = !o->cache;
+        int e = o->cache ? key_template_parse(key, &a, &t, &at) : 0;
+        for (unsigned k = 0; o->cache && e == 0 && k < t.n; k++)
+            path |= t.part[k].kind == KEY_PATH;
+        rc = e < 0 ? e : rc;
+        if (e == -ERR_NOMEM || (e == 0 && path) || check_told(c, i))
+            continue;
+        if (e < 0)
             conf_diag_add(d, CONF_ERROR, o->key_pos, NULL,
                           "key of [cache " SLICE_FMT "]: %s at \"" SLICE_FMT "\"",
                           SLICE_ARG(o->cache->name),
                           e == -ERR_FULL ? "it has too many parts, from here on,"
                                          : "no such variable, or no end of one,",
                           SLICE_ARG(slice_of(key.p + at, key.n - at)));
-        for (unsigned k = 0; !told && e == 0 && k < t.n; k++)
-            path |= t.part[k].kind == KEY_PATH;
-        if (!told && e == 0 && !path)
+        else
             conf_diag_add(d, CONF_WARNING, o->key_pos, NULL,
                           "key of [cache " SLICE_FMT
                           "] lacks %%{path}: all paths of a host get one answer",
                           SLICE_ARG(o->cache->name));
-        rc = e < 0 ? e : rc;
     }
     arena_fini(&a);
     return rc;

@@ -160,8 +160,8 @@ void cached_fill_end(struct cached *c, bool pass, uint32_t outcome);
 /* Of an orphaned arrival: goes on with it. 1: this exchange does, or is over; 0: another one does;
  * -ERR_NOENT: nobody can. */
 int cached_take_over(struct stream *s);
-/* The client has a part, and the store no more of it, because the arrival failed or what is stored is
- * damaged: asks for the rest. False: that cannot be had. */
+/* The client has a part, and the store no more of it: the arrival failed, or what is stored is
+ * damaged. Asks for the rest; false: that cannot be had. */
 bool cached_resume(struct stream *s);
 
 /* cached_query.c */
