@@ -25,6 +25,7 @@ max_fails = 0
 [cache main]
 size = 16m
 ignore_query = utm_*
+purge_from = 127.0.0.0/8
 [defaults]
 cache = main
 cache_pass_ttl = 1s
@@ -149,6 +150,31 @@ subtest 'the rest of the policy' => sub {
     miss(ask('/encodings/1', @vary, 'Accept-Encoding' => 'gzip'), 'as clients spell it');
     miss(ask('/full/4', @vary, 'Accept-Encoding' => 'gzip, x'), 'elsewhere');
     hit(ask('/full/4', @vary, 'Accept-Encoding' => 'gzip'), 'by what they take');
+};
+
+# A URL names what is stored as its key has it.
+subtest 'purges' => sub {
+    my $purge = sub {
+        my ($method, $path) = @_;
+        $client->send(request($method, $path, [], $method eq 'POST' ? 'x' : undef));
+        is($client->read_response->{status}, 200, "$method $path");
+    };
+    for (['PURGE', '/path/7'], ['PURGE', '/path/7?other=1'], ['POST', '/path/7?x'], ['rpctl', '/path/7']) {
+        my ($how, $path) = @$_;
+        ask('/path/7?a=1');
+        hit(ask('/path/7?b=2'), 'a key without the query');
+        $how eq 'rpctl' ? $s->ctl('cache', 'purge', "http://localhost$path") : $purge->($how, $path);
+        miss(ask('/path/7?c=3'), 'taken out for all queries');
+    }
+    for (['PURGE', '/full/7?x=1'], ['PURGE', '/full/7?utm_b=2&x=1&fbclid=9'], ['POST', '/full/7?utm_c&x=1'], ['rpctl', '/full/7?x=1']) {
+        my ($how, $path) = @$_;
+        ask('/full/7?utm_a=1&x=1');
+        ask('/full/7?x=2');
+        hit(ask('/full/7?x=1'), 'a key without some parameters');
+        $how eq 'rpctl' ? $s->ctl('cache', 'purge', "http://localhost$path") : $purge->($how, $path);
+        miss(ask('/full/7?utm_z=1&x=1'), 'taken out whatever they are');
+        hit(ask('/full/7?x=2'), 'and nothing else');
+    }
 };
 
 subtest 'what holds, to an operator' => sub {

@@ -28,6 +28,7 @@ static int key_add_part(struct key_template *t, enum key_kind kind, struct slice
             return -ERR_NOMEM;
     }
     t->part[t->n++] = (struct key_part){kind, text};
+    t->query |= kind == KEY_QUERY;
     return 0;
 }
 
@@ -55,6 +56,7 @@ int key_template_parse(struct slice text, struct arena *a, struct key_template *
 {
     size_t at = 0;
     ret->n = 0;
+    ret->query = false;
     while (at < text.n) {
         int rc = 0;
         size_t from = at;

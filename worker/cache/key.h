@@ -26,6 +26,7 @@ struct key_part {
 struct key_template {
     struct key_part part[KEY_PARTS_MAX];
     unsigned n;
+    bool query;        /* %{query} is in it */
     struct slice mark; /* before every key but those of KEY_DEFAULT; see key_build */
 };
 /* Template of literal text and %{variables}; "%%" is a percent sign, spaces separate. Names are

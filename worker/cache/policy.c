@@ -25,7 +25,8 @@ void policy_rules_init(struct cache_rules *r)
                          {.kind = KEY_HOST},
                          {.kind = KEY_PATH},
                          {.kind = KEY_QUERY}},
-                .n = 4},
+                .n = 4,
+                .query = true},
     };
 }
 

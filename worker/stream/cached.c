@@ -73,6 +73,16 @@ static bool cached_bypassed(const struct stream *s)
 
 /* ---- keys ---- */
 
+struct slice cached_sent(struct stream *s, struct slice query)
+{
+    const struct key_rules *r = &s->cached->rules->key_rules;
+    struct head_out o = {.p = s->env->loop->scratch_head, .cap = CACHE_KEY_MAX};
+    if (!query.p || (!r->nignore_query && !r->sort_query))
+        return query;
+    return key_query(r, query, &o) && !o.overflow ? arena_dup(&s->arena, slice_of(o.p, o.n))
+                                                  : SLICE_NONE;
+}
+
 static int cached_key(struct stream *s)
 {
     struct cached *c = s->cached;
@@ -96,16 +106,14 @@ static int cached_key(struct stream *s)
                                       .scheme = s->peer->scheme,
                                       .host = s->req.authority,
                                       .path = s->req.path,
-                                      .query = s->req.has_query ? s->req.query : SLICE_NONE,
                                       .site = cache_meta_site(s->req.authority)};
-    if (s->req.has_query && (c->rules->key_rules.nignore_query || c->rules->key_rules.sort_query)) {
-        o.n = 0;
-        const bool any = key_query(&c->rules->key_rules, s->req.query, &o);
-        c->target.query = any ? arena_dup(&s->arena, slice_of(o.p, o.n)) : SLICE_NONE;
-        c->target_text = any ? arena_printf(&s->arena, "%.*s?%.*s", SLICE_ARG(s->req.path),
-                                            SLICE_ARG(c->target.query))
-                             : s->req.path;
-    }
+    const struct slice query = s->req.has_query ? s->req.query : SLICE_NONE,
+                       sent = cached_sent(s, query);
+    c->target.query = c->rules->key.query ? sent : SLICE_NONE;
+    if (sent.p != query.p)
+        c->target_text =
+            sent.p ? arena_printf(&s->arena, "%.*s?%.*s", SLICE_ARG(s->req.path), SLICE_ARG(sent))
+                   : s->req.path;
     return arena_failed(&s->arena) ? -ERR_NOMEM : 0;
 }
 

@@ -104,6 +104,14 @@ static inline struct cache_scope cached_scope(const struct cached *c)
 
 /* After routing. True: it is being answered from the store, or waits; else fetch_begin(). */
 bool cached_begin(struct stream *s);
+/* A query (.p NULL: none) as servers get it, without what does not count; in the arena if that is
+ * another one. */
+struct slice cached_sent(struct stream *s, struct slice query);
+/* As the names of what is stored have it: none where it is not in the key. */
+static inline struct slice cached_named(struct stream *s, struct slice query)
+{
+    return s->cached->rules->key.query ? cached_sent(s, query) : SLICE_NONE;
+}
 /* The request is complete as far as its key goes: looks it up, or fetches what has none. */
 void cached_keyed(struct stream *s);
 /* Of no use to this request, which goes on; Cache-Status says why. False. */

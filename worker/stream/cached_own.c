@@ -252,10 +252,11 @@ bool cached_purge(struct stream *s)
         stream_error(s, ERR_PURGE_REFUSED);
         return true;
     }
-    const struct cache_target t = {.scheme = s->peer->scheme,
-                                   .host = s->req.authority,
-                                   .path = s->req.path,
-                                   .query = s->req.has_query ? s->req.query : SLICE_NONE};
+    const struct cache_target t = {
+        .scheme = s->peer->scheme,
+        .host = s->req.authority,
+        .path = s->req.path,
+        .query = cached_named(s, s->req.has_query ? s->req.query : SLICE_NONE)};
     cached_purge_url(c, &t);
     stream_plain(s, 200, SLICE("text/plain; charset=utf-8"), SLICE("purged\n"));
     return true;
@@ -267,7 +268,8 @@ void cached_invalidate(struct stream *s, const struct http_response *r)
     struct cache_target t = {.scheme = s->peer->scheme,
                              .host = s->req.authority,
                              .path = s->req.path,
-                             .query = s->req.has_query ? s->req.query : SLICE_NONE};
+                             .query =
+                                 cached_named(s, s->req.has_query ? s->req.query : SLICE_NONE)};
     char *lower = arena_bytes(&s->arena, s->req.host.n + 1);
     int n = lower ? uri_host_lower(s->req.host, lower, s->req.host.n + 1) : -ERR_NOMEM;
     const struct key_input in = {
@@ -280,8 +282,7 @@ void cached_invalidate(struct stream *s, const struct http_response *r)
             continue;
         if (update_uri(&in, r->field[i].value, &s->arena, &t.path, &t.query, &has_query) < 0)
             continue;
-        if (!has_query)
-            t.query = SLICE_NONE;
+        t.query = cached_named(s, has_query ? t.query : SLICE_NONE);
         cached_purge_url(c, &t);
     }
 }
