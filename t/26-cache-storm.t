@@ -24,7 +24,7 @@ my $origin = origin();
 $origin->serve_requests(sub {
     my ($r) = @_;
     my $path = $r->{target};
-    my $body = body_of($path);
+    my $body = body_of($r->{method} eq 'QUERY' ? "$path $r->{body}" : $path);
     my ($n) = $path =~ /(\d+)/;
     my @say = ('ETag', "\"$n\"", 'Cache-Control', $n % 5 ? 'max-age=1, stale-while-revalidate=1' : 'max-age=0', $n % 7 ? () : ('Vary', 'Foo'));
     my $have = ($r->{fields}{'if-none-match'} || [''])->[0];
@@ -52,6 +52,7 @@ server = @{[ $slow->address ]}
 [cache main]
 size = 4m
 max_object = 1m
+methods = GET HEAD QUERY
 purge_from = 127.0.0.1
 [cache big]
 size = 16m
@@ -128,14 +129,15 @@ my $load = load_start(sub {
     my $path = '/' . (rand() < 0.5 ? int rand 20 : int rand 2000);
     $kept ||= client($port, keep => 0);
     my @fields = rand() < 0.3 ? (Foo => int rand 3) : ();
-    my $r = eval { $kept->send(request('GET', $path, \@fields)); $kept->read_response };
+    my $content = rand() < 0.2 ? 'q' . int(rand 4) x (1 + rand 3000) : undef;
+    my $r = eval { $kept->send(request(defined $content ? 'QUERY' : 'GET', $path, \@fields, $content)); $kept->read_response };
     if (!$r || lc(($r->{fields}{connection} || [''])->[0]) eq 'close') {
         $kept->close;
         undef $kept;
     }
     die 'connection lost' if !$r;
     die "status $r->{status}" if $r->{status} != 200;
-    die "WRONG BYTES of $path" if $r->{body} ne body_of($path);
+    die "WRONG BYTES of $path" if $r->{body} ne body_of(defined $content ? "$path $content" : $path);
 }, processes => 10);
 
 my ($kills, $healthy) = (0, 0);
