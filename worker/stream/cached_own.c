@@ -160,6 +160,7 @@ void cached_background(struct stream *s)
     if (s->req.method == HTTP_QUERY) {
         buf_add(&b->replay, buf_slice(&s->replay));
         b->body_end = true;
+        b->continued = true; /* nobody is there to be told */
     } else {
         b->req.method = HTTP_GET;
         b->req.method_text = SLICE("GET");
