@@ -243,7 +243,9 @@ subtest 'a purge while it arrives' => sub {
     nobody('who comes after the purge does not wait for what was asked for before it, and they ask once');
     $new->send(head(3) . 'new');
     is_got($_->read_response, 'new', 'who came after it') for @late;
-    $old->send(head(3) . 'old');
+    $old->send(head(3) . 'o');
+    nobody('who came before it has joined, and does not ask for itself');
+    $old->send('ld');
     like($_->read_response->{body}, qr/^(?:old|new)$/, 'who came before it') for @early;
     is_got(get('/purged')->read_response, 'new', 'and what is stored is the new one, though the old one was complete last');
     nobody('from the cache');

@@ -595,8 +595,9 @@ static bool cached_may_share(struct stream *s, const struct cache_view *v)
     struct cached *c = s->cached;
     struct stored st;
     struct policy_use u;
-    const struct cache_scope scope = cached_scope(c);
-    /* Asked for before it was purged, by a tag that was not known then; this request came after. */
+    const struct cache_scope scope = {.site = c->target.site};
+    /* Asked for before it was purged, by a tag that was not known then; this request came after.
+     * Its names were looked at when it joined: a purge of them since then is not before it. */
     if (v->attr.birth < c->born &&
         cache_purged(c->store->c, &scope, v->tags, v->ntags, v->attr.birth))
         return false;
