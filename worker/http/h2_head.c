@@ -601,7 +601,8 @@ static int h2_head_text(struct slice text, bool websocket, struct slice *host, s
         const struct slice name = slice_of(line.p, (size_t)colon);
         const struct slice value =
             slice_trim(slice_of(line.p + colon + 1, line.n - (size_t)colon - 1));
-        const uint64_t bit = (uint64_t)1 << http_field_id_of(name);
+        const uint8_t id = http_field_id_of(name);
+        const uint64_t bit = (uint64_t)1 << id;
         if ((bit & (H2_HEAD_CONNECTION | BIT(HTTP2_SETTINGS))) != 0)
             continue;
         if ((bit & BIT(TE)) != 0 && !slice_eq_ci(value, SLICE("trailers")))
@@ -614,7 +615,7 @@ static int h2_head_text(struct slice text, bool websocket, struct slice *host, s
         }
         if (n == max)
             return -ERR_FULL;
-        out[n++] = (struct h2_pair){name, value};
+        out[n++] = (struct h2_pair){name, value, id};
     }
     return (int)n;
 }
@@ -634,7 +635,7 @@ int h2_head_answer(struct slice text, bool websocket, struct h2_pair *out, size_
         status = SLICE("502");
     else if (code == 101)
         return -ERR_INVAL;
-    out[0] = (struct h2_pair){SLICE(":status"), status};
+    out[0] = (struct h2_pair){SLICE(":status"), status, FIELD_UNKNOWN};
     if (ret_status != NULL)
         *ret_status = code;
     return h2_head_text(text, websocket, NULL, out, 1, max);
@@ -653,15 +654,15 @@ int h2_head_ask(struct slice text, struct slice scheme, struct h2_pair *out, siz
     const ptrdiff_t second = slice_chr(rest, ' ');
     if (second <= 0)
         return -ERR_INVAL;
-    out[0] = (struct h2_pair){SLICE(":method"), slice_of(line.p, (size_t)first)};
-    out[1] = (struct h2_pair){SLICE(":scheme"), scheme};
-    out[2] = (struct h2_pair){SLICE(":path"), slice_of(rest.p, (size_t)second)};
+    out[0] = (struct h2_pair){SLICE(":method"), slice_of(line.p, (size_t)first), FIELD_UNKNOWN};
+    out[1] = (struct h2_pair){SLICE(":scheme"), scheme, FIELD_UNKNOWN};
+    out[2] = (struct h2_pair){SLICE(":path"), slice_of(rest.p, (size_t)second), FIELD_UNKNOWN};
     *ret_method = out[0].value;
     int n = h2_head_text(text, false, &host, out, 4, max);
     if (n < 0)
         return n;
     if (host.n > 0) {
-        out[3] = (struct h2_pair){SLICE(":authority"), host};
+        out[3] = (struct h2_pair){SLICE(":authority"), host, FIELD_UNKNOWN};
         return n;
     }
     out[3] = out[n - 1];

@@ -69,6 +69,7 @@ bool h2_head_priority(struct slice value, unsigned *ret_urgency, bool *ret_incre
 
 struct h2_pair {
     struct slice name, value; /* names may have capitals: the frame writer lower-cases them */
+    uint8_t id;               /* enum http_field_id; FIELD_UNKNOWN for pseudo-header fields, too */
 };
 /* The fields of "HTTP/1.1 200 OK CR LF ... CR LF CR LF", :status first. websocket: 101 becomes 200,
  * and another 2xx, which would be taken for a tunnel, 502. Their number; -ERR_FULL (more than max),

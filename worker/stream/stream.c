@@ -254,7 +254,7 @@ void stream_over(struct stream *s, bool cut)
     s->client_ops->over(s, cut);
     pipe_put(&e->pipes, s->pipe);
     arena_fini(&s->arena);
-    loop_bury(e->loop, &s->corpse, s, &e->pool);
+    loop_bury_soon(e->loop, &s->corpse, s, &e->pool);
 }
 
 void stream_kill(struct stream *s, int err)
