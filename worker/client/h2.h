@@ -15,6 +15,7 @@ struct client_h2 {
     struct list streams; /* struct client_h2_stream.node */
     struct list ready;   /* those whose exchange is to be given what has come */
     uint32_t nstreams;
+    uint32_t nrunning;   /* streams whose exchange is not over */
     uint32_t own_points; /* misbehaviour where the address has no account */
     uint64_t abuse_key;
     uint64_t got, sent; /* bytes of the connection */

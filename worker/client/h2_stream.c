@@ -97,6 +97,7 @@ static struct client_h2_stream *h2_stream_new(struct client_h2 *conn, int32_t id
     list_init(&st->ready);
     list_append(&conn->streams, &st->node);
     conn->nstreams++;
+    conn->nrunning++;
     c->requests++;
     st->conn = conn;
     st->id = id;
@@ -404,6 +405,7 @@ static void h2_over(struct stream *s, bool cut)
     struct h2 *h = cs->conn->h;
     const size_t kept = cs->in.n;
     cs->s = NULL;
+    cs->conn->nrunning--;
     cs->trailer = NULL;
     cs->ntrailer = 0;
     timer_off(&cs->timer);

@@ -24,32 +24,6 @@ const char *h2_library(void)
     return "nghttp2 " NGHTTP2_VERSION;
 }
 
-/* ---- memory ---- */
-
-static void *h2_malloc(size_t n, void *user)
-{
-    (void)user;
-    return alloc_should_fail() ? NULL : malloc(n);
-}
-
-static void h2_release(void *p, void *user)
-{
-    (void)user;
-    free(p);
-}
-
-static void *h2_calloc(size_t n, size_t size, void *user)
-{
-    (void)user;
-    return alloc_should_fail() ? NULL : calloc(n, size);
-}
-
-static void *h2_realloc(void *p, size_t n, void *user)
-{
-    (void)user;
-    return alloc_should_fail() ? NULL : realloc(p, n);
-}
-
 /* ---- streams ---- */
 
 struct h2_stream *h2_find(const struct h2 *h, int32_t id)
@@ -291,6 +265,7 @@ static bool h2_set_up(void)
         h2_send_callbacks(h2_callbacks);
         pool_init(&h2_pool_streams, "h2 streams", sizeof(struct h2_stream));
         h2_queue_setup();
+        h2_memory_setup();
     }
     nghttp2_option *o;
     if (nghttp2_option_new(&o) != 0)
@@ -342,7 +317,7 @@ static int h2_greet(struct h2 *h)
 int h2_new(enum h2_side side, const struct h2_limits *lim, const struct h2_events *ev, void *user,
            struct h2 **ret)
 {
-    nghttp2_mem mem = {NULL, h2_malloc, h2_release, h2_calloc, h2_realloc};
+    nghttp2_mem mem = h2_memory;
     if (!h2_set_up())
         return -ERR_NOMEM;
     struct h2 *h = alloc_should_fail() ? NULL : calloc(1, sizeof(*h));

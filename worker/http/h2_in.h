@@ -1,6 +1,6 @@
 /* An HTTP/2 connection between its files: h2.c (begin and end, streams, windows), h2_receive.c
- * (what comes in), h2_message.c (the same as requests and answers), h2_send.c (what goes out). The
- * only header in which nghttp2's types appear. */
+ * (what comes in), h2_message.c (the same as requests and answers), h2_send.c (what goes out),
+ * h2_memory.c (nghttp2's memory). The only header in which nghttp2's types appear. */
 #ifndef WORKER_HTTP_H2_IN_H
 #define WORKER_HTTP_H2_IN_H
 
@@ -88,6 +88,11 @@ void h2_receive_callbacks(nghttp2_session_callbacks *c);
 /* By what the client said with the head that is being read (RFC 9218). */
 void h2_prioritise(struct h2 *h, int32_t id);
 void h2_head_give(struct h2 *h); /* the block of fields is no longer needed */
+
+/* h2_memory.c */
+
+void h2_memory_setup(void); /* once */
+extern const nghttp2_mem h2_memory;
 
 /* h2_send.c */
 
