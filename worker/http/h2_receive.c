@@ -44,6 +44,7 @@ static int h2_verdict(const struct h2 *h)
 static int h2_on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, void *user)
 {
     struct h2 *h = user;
+    (void)session;
     if (h->side != H2_SERVER)
         return 0;
     bool unanswered = false;
@@ -51,7 +52,7 @@ static int h2_on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *h
     if (hd->type == NGHTTP2_PRIORITY && hd->stream_id == 0)
         h2_fail(h, h2_proto_error(h), NGHTTP2_PROTOCOL_ERROR);
     if (hd->type == NGHTTP2_RST_STREAM) {
-        const struct h2_stream *s = nghttp2_session_get_stream_user_data(session, hd->stream_id);
+        const struct h2_stream *s = h2_find(h, hd->stream_id);
         unanswered = s != NULL && !s->head;
     }
     (void)h2_points(h, h2_abuse_frame(&h->abuse, hd->type, hd->flags, hd->length, unanswered));
@@ -63,7 +64,7 @@ static int h2_on_begin_headers(nghttp2_session *session, const nghttp2_frame *fr
     struct h2 *h = user;
     if (frame->hd.type != NGHTTP2_HEADERS)
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
-    struct h2_stream *s = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+    struct h2_stream *s = h2_find(h, frame->hd.stream_id);
     enum h2_head_kind kind = H2_HEAD_TRAILER;
     if (h->side == H2_SERVER && frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
         kind = H2_HEAD_REQUEST;
@@ -128,7 +129,7 @@ void h2_prioritise(struct h2 *h, int32_t id)
 
 static void h2_got_headers(struct h2 *h, const nghttp2_frame *frame)
 {
-    struct h2_stream *s = nghttp2_session_get_stream_user_data(h->session, frame->hd.stream_id);
+    struct h2_stream *s = h2_find(h, frame->hd.stream_id);
     const bool end = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
     if (s != NULL && h->head != NULL && !s->own_reset)
         h2_message_head(h, s, end);
@@ -139,6 +140,7 @@ static int h2_on_frame(nghttp2_session *session, const nghttp2_frame *frame, voi
 {
     struct h2 *h = user;
     struct h2_stream *s;
+    (void)session;
     switch (frame->hd.type) {
     case NGHTTP2_HEADERS:
         h2_got_headers(h, frame);
@@ -149,12 +151,12 @@ static int h2_on_frame(nghttp2_session *session, const nghttp2_frame *frame, voi
                 (void)h2_misbehaved(h, H2_ABUSE_EMPTY);
             break;
         }
-        s = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+        s = h2_find(h, frame->hd.stream_id);
         if (s != NULL)
             h2_message_end(h, s, NULL, 0);
         break;
     case NGHTTP2_RST_STREAM:
-        s = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+        s = h2_find(h, frame->hd.stream_id);
         if (s != NULL)
             s->peer_reset = true;
         break;
@@ -177,7 +179,7 @@ static int h2_on_data(nghttp2_session *session, uint8_t flags, int32_t id, const
                       size_t n, void *user)
 {
     struct h2 *h = user;
-    struct h2_stream *s = nghttp2_session_get_stream_user_data(session, id);
+    struct h2_stream *s = h2_find(h, id);
     (void)flags;
     if (s == NULL || s->user == NULL || s->own_reset || s->leaving) {
         (void)nghttp2_session_consume(session, id, n);
@@ -214,7 +216,7 @@ static int h2_on_unknown_bytes(nghttp2_session *session, const nghttp2_frame_hd 
 static int h2_on_close(nghttp2_session *session, int32_t id, uint32_t code, void *user)
 {
     struct h2 *h = user;
-    struct h2_stream *s = nghttp2_session_get_stream_user_data(session, id);
+    struct h2_stream *s = h2_find(h, id);
     if (s == NULL)
         return 0;
     (void)nghttp2_session_set_stream_user_data(session, id, NULL);

@@ -19,17 +19,16 @@ static bool h2_changes(uint8_t id)
     return id == FIELD_X_REQUEST_ID || id == FIELD_X_FORWARDED_FOR || id == FIELD_X_REAL_IP;
 }
 
-/* A name that is known lies in a table of ours, in lower case: nghttp2 need not copy it. */
+/* The name of a known field lies in a table, in lower case: nghttp2 need not copy it. */
 static void h2_nv(nghttp2_nv *nv, struct slice name, struct slice value, uint8_t id)
 {
-    const bool known = id != FIELD_UNKNOWN;
-    const struct slice own = known ? http_field_name(id) : name;
-    nv->name = (uint8_t *)(uintptr_t)own.p;
-    nv->namelen = own.n;
+    nv->name = (uint8_t *)(uintptr_t)name.p;
+    nv->namelen = name.n;
     nv->value = (uint8_t *)(uintptr_t)value.p;
     nv->valuelen = value.n;
-    nv->flags = (uint8_t)((h2_changes(id) ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE) |
-                          (known ? NGHTTP2_NV_FLAG_NO_COPY_NAME : NGHTTP2_NV_FLAG_NONE));
+    nv->flags = id == FIELD_UNKNOWN ? NGHTTP2_NV_FLAG_NONE
+                : h2_changes(id)    ? NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_INDEX
+                                    : NGHTTP2_NV_FLAG_NO_COPY_NAME;
 }
 
 static nghttp2_nv *h2_nvs(const struct h2_pair *pair, int n)
@@ -93,11 +92,8 @@ static int h2_on_send_data(nghttp2_session *session, nghttp2_frame *frame, const
     return 0;
 }
 
-static void h2_sent_end(struct h2 *h, int32_t id)
+static void h2_sent_end(struct h2 *h, struct h2_stream *s)
 {
-    struct h2_stream *s = nghttp2_session_get_stream_user_data(h->session, id);
-    if (s == NULL)
-        return;
     s->sent_end = true;
     if (h->side == H2_SERVER && !s->got_end) {
         s->full = true;
@@ -106,7 +102,7 @@ static void h2_sent_end(struct h2 *h, int32_t id)
     }
     if (s->leaving && !s->got_end) {
         s->own_reset = true;
-        (void)nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, id, NGHTTP2_NO_ERROR);
+        (void)nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_NO_ERROR);
     }
 }
 
@@ -115,27 +111,28 @@ static int h2_on_sent(nghttp2_session *session, const nghttp2_frame *frame, void
     struct h2 *h = user;
     const bool end = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
     struct h2_stream *s;
+    (void)session;
     switch (frame->hd.type) {
     case NGHTTP2_DATA:
         /* What is short because there was no more (a message of gRPC) is answered by updates as
          * short; what is short because the window was, was asked for. */
         h2_abuse_earn(&h->abuse, frame->hd.length,
                       end || (h2_window(h, frame->hd.stream_id) > 0 && h2_window(h, 0) > 0));
-        if (end)
-            h2_sent_end(h, frame->hd.stream_id);
+        if (end && (s = h2_find(h, frame->hd.stream_id)) != NULL)
+            h2_sent_end(h, s);
         break;
     case NGHTTP2_HEADERS:
         h2_abuse_earn(&h->abuse, 0, true);
-        s = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+        s = h->nunsent > 0 || end ? h2_find(h, frame->hd.stream_id) : NULL;
         if (s != NULL && s->unsent) {
             s->unsent = false;
             h->nunsent--;
         }
-        if (end)
-            h2_sent_end(h, frame->hd.stream_id);
+        if (s != NULL && end)
+            h2_sent_end(h, s);
         break;
     case NGHTTP2_RST_STREAM:
-        s = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+        s = h2_find(h, frame->hd.stream_id);
         if (s == NULL && h->excused > 0)
             h->excused--;
         else if (s == NULL || !s->own_reset)
