@@ -272,7 +272,7 @@ static void client_next(struct client *c)
         io_again(c->all->loop, &c->link.io);
 }
 
-/* The exchange is over and its answer is with the kernel, unless it was cut. */
+/* The exchange is over and its answer is with the kernel or gathered for it, unless it was cut. */
 void client_h1_over(struct stream *s, bool cut)
 {
     struct client *c = s->client;
