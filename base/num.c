@@ -13,6 +13,7 @@ static const struct num_unit num_size_units[] = {
     {"g", 1024u * 1024 * 1024}, {"m", 1024u * 1024}, {"k", 1024}};
 static const struct num_unit num_time_units[] = {
     {"d", 86400000}, {"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}};
+#define NUM_DIGITS   20u /* of the largest uint64_t */
 #define NUM_COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
 static bool num_is_digit(char c)
@@ -147,15 +148,12 @@ int num_percent(struct slice s, uint32_t *ret_milli)
 
 size_t num_fmt_u64(char *out, uint64_t v)
 {
-    char text[20];
-    size_t at = sizeof(text);
-    do {
-        text[--at] = (char)('0' + v % 10);
-        v /= 10;
-    } while (v > 0);
-    size_t n = sizeof(text) - at;
-    memcpy(out, text + at, n);
+    size_t n = 1;
+    for (uint64_t least = 10; v >= least && n < NUM_DIGITS; least *= 10)
+        n++;
     out[n] = '\0';
+    for (size_t at = n; at > 0; v /= 10)
+        out[--at] = (char)('0' + v % 10);
     return n;
 }
 

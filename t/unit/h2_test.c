@@ -244,6 +244,41 @@ static void test_exchange(void)
     }
 }
 
+/* Bytes of an answer with this field and nothing else that is new. */
+static size_t answer_size(const char *field)
+{
+    char head[200];
+    struct one *c = open_stream(GET, true);
+    talk();
+    struct one *s = &server.one[server.n - 1];
+    snprintf(head, sizeof(head), "HTTP/1.1 200 OK\r\n%s\r\n\r\n", field);
+    tap_is_int(answer(s, head, true), 0, "answer with %s", field);
+    const size_t n = carry(&server, &client, sizeof(wire));
+    talk();
+    tap_ok(c->ended && c->closed == 0, "which arrives");
+    return n;
+}
+
+/* Frame head, :status and an index: what is in HPACK's table. */
+static void test_table(void)
+{
+    enum { KNOWN = 9 + 2 };
+    begin();
+    talk();
+    (void)answer_size("Server: some server of some origin");
+    tap_is_int(answer_size("Server: some server of some origin"), KNOWN, "in the table");
+    (void)answer_size("X-Own: some value of some origin");
+    tap_is_int(answer_size("X-Own: some value of some origin"), KNOWN, "an unknown one, too");
+    static const char *const changes[] = {"X-Request-Id: 0123456789abcdef",
+                                          "x-request-id: 0123456789abcdef", "X-Real-IP: 192.0.2.1",
+                                          "X-Forwarded-For: 192.0.2.1"};
+    for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
+        (void)answer_size(changes[i]);
+        tap_ok(answer_size(changes[i]) > KNOWN + 8, "not worth a place there");
+    }
+    finish();
+}
+
 static void test_bodies(void)
 {
     static char big[300000];
@@ -605,6 +640,7 @@ static void test_no_memory(void)
 int main(void)
 {
     test_exchange();
+    test_table();
     test_bodies();
     test_connection_window();
     test_websocket();

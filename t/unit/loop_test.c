@@ -210,6 +210,49 @@ static void test_stale(bool queued)
     close(p[1]);
 }
 
+/* What no event leads to goes as soon as the handler returns: the next one of the turn has its
+ * memory. */
+static struct obj *alone;
+static void bury_alone(struct io *io)
+{
+    (void)io;
+    loop_bury_soon(&loop, &alone->corpse, alone, &pool);
+    tap_is_int(pool.in_use, 1, "there until the handler returns");
+}
+
+static void find_none(struct io *io)
+{
+    (void)io;
+    tap_is_int(pool.in_use, 0, "gone when the next one of the turn runs");
+}
+
+static void test_soon(bool queued)
+{
+    struct io io[2] = {{.handler = bury_alone}, {.handler = find_none}}, awake;
+    int p[2], s[2][2];
+    start(&awake, p);
+    pool_init(&pool, "test objects", sizeof(struct obj));
+    alone = pool_get(&pool);
+    for (int i = 0; i < 2; i++) {
+        pair(s[i]);
+        io[i].fd = s[i][0];
+        if (queued)
+            io_again(&loop, &io[i]);
+        else if (io_add(&loop, &io[i]) < 0)
+            tap_bail("io_add");
+    }
+    turns(1);
+    tap_is_int(pool.in_use, 0, "%s: buried soon", queued ? "queue" : "events");
+    loop_fini(&loop);
+    pool_fini(&pool);
+    for (int i = 0; i < 2; i++) {
+        close(s[i][0]);
+        close(s[i][1]);
+    }
+    close(p[0]);
+    close(p[1]);
+}
+
 static struct obj *timer_obj;
 static void on_timer(struct timer *t)
 {
@@ -254,6 +297,8 @@ int main(void)
     test_again();
     test_stale(false);
     test_stale(true);
+    test_soon(false);
+    test_soon(true);
     test_timer_burial();
     return tap_done();
 }

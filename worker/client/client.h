@@ -56,6 +56,7 @@ struct client {
     char *in;          /* bytes read too early: an incomplete head, pipelined requests */
     uint32_t in_n, in_cap;
     uint32_t scan;
+    uint32_t earlier; /* of what is unsent: bytes of answers whose exchanges are over */
     uint32_t requests, max_requests;
     struct stream_peer peer;
     uint64_t born_ms;
@@ -68,6 +69,7 @@ struct client {
     bool shut_after; /* send FIN when the output has gone */
     bool more;       /* the exchange has bytes for us that lie in the store */
     bool in_process;
+    bool follows; /* more came with the request that is being worked on */
     bool eof;
     bool addressed; /* counted in the table of addresses */
 };

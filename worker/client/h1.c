@@ -227,6 +227,7 @@ static void client_process(struct client *c, char *p, size_t n)
             client_refuse(c, (int)-end, p, n);
             break;
         }
+        c->follows = n > skip + (size_t)end;
         client_request(c, p + skip, (size_t)end, &lim);
         p += skip + (size_t)end;
         n -= skip + (size_t)end;
@@ -247,11 +248,16 @@ out:
     c->in_process = false;
     if (c->state == CLIENT_CLOSED || c->state == CLIENT_LINGER)
         return;
-    if (client_keep(c, p, n) < 0) {
+    const int kept = client_keep(c, p, n), sent = client_flush(c);
+    if (kept < 0 || sent < 0) {
         if (c->stream)
-            stream_client_failed(c->stream, ERR_NOMEM);
+            stream_client_failed(c->stream, kept < 0 ? ERR_NOMEM : ERR_CLIENT_CLOSED);
         else
             client_close(c);
+    } else if (sent == 1) {
+        if (c->state == CLIENT_IDLE)
+            client_set_state(c, CLIENT_HEAD); /* until all is out */
+        client_rearm(c);
     }
 }
 
@@ -266,7 +272,7 @@ static void client_next(struct client *c)
         io_again(c->all->loop, &c->link.io);
 }
 
-/* The exchange is over and its answer is with the kernel, unless it was cut. */
+/* The exchange is over and its answer is with the kernel or gathered for it, unless it was cut. */
 void client_h1_over(struct stream *s, bool cut)
 {
     struct client *c = s->client;
@@ -430,9 +436,12 @@ static bool client_write(struct client *c)
             client_close(c);
         return false;
     }
-    c->bytes_out += (uint64_t)w;
+    const uint64_t theirs = (uint64_t)w < c->earlier ? (uint64_t)w : c->earlier;
+    counter_add(c->all->ctr, CTR_BYTES_OUT, theirs);
+    c->earlier -= (uint32_t)theirs;
+    c->bytes_out += (uint64_t)w - theirs;
     if (c->stream)
-        c->stream->bytes_out += (uint64_t)w;
+        c->stream->bytes_out += (uint64_t)w - theirs;
     if (!link_backlog(&c->link, &c->out) && c->pipe && c->stream) {
         uint64_t before = c->bytes_out;
         int e = client_h1_send_pipe(c->stream, c->pipe, c->stream->answer_end);
@@ -453,6 +462,8 @@ static bool client_write(struct client *c)
         c->shut_after = false;
         (void)c->link.ops->shutdown(&c->link);
     }
+    if (c->state == CLIENT_HEAD && !c->head_since_ms)
+        client_set_state(c, CLIENT_IDLE);
     client_rearm(c);
     if (c->stream)
         stream_drained(c->stream);
@@ -503,8 +514,8 @@ static void client_h1_timer(struct timer *t)
                              client_backed_up(c) ? ERR_CLIENT_WRITE_TIME : ERR_CLIENT_BODY_TIME);
         return;
     case CLIENT_HEAD:
-        /* Nothing at all came: there is nobody to answer. */
-        if (c->in_n) {
+        /* Nothing at all came, or is taken: there is nobody to answer. */
+        if (c->in_n && !client_backed_up(c)) {
             client_refuse(c, ERR_CLIENT_HEAD_TIME, c->in, c->in_n);
             return;
         }
@@ -535,6 +546,8 @@ static unsigned client_h1_kill(struct client *c, int err, bool tunnels)
 
 static void client_h1_closed(struct client *c)
 {
+    if (c->in_process)
+        (void)client_flush(c);
     client_body_free(c);
 }
 

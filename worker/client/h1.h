@@ -48,6 +48,9 @@ size_t client_first_body(struct client *c, char *p, size_t n);
 
 /* h1_answer.c */
 
+/* client_process() is done with the connection: what has been gathered goes out. Returns as
+ * link_send(). */
+int client_flush(struct client *c);
 int client_h1_send_pipe(struct stream *s, struct pipe *p, bool end);
 void client_h1_tunnel(struct stream *s);
 

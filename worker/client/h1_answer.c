@@ -6,7 +6,13 @@
 
 #include <string.h>
 
-#define CLIENT_JOIN 6144u
+#define CLIENT_JOIN  6144u
+#define CLIENT_BATCH (64u * 1024u)
+
+/* Answers to requests that came in one piece go out in one piece. Filled while client_process() is
+ * at a connection, empty when it is not. */
+static char client_batch[CLIENT_BATCH];
+static size_t client_batch_n;
 
 static void client_decide_keep(struct client *c, const struct stream *s, struct forward_response *f)
 {
@@ -44,33 +50,74 @@ static int client_wire_head(const struct stream_wire *w, const struct forward_re
     return k;
 }
 
+static size_t client_size(const struct iovec *v, int k)
+{
+    size_t total = 0;
+    for (int i = 0; i < k; i++)
+        total += v[i].iov_len;
+    return total;
+}
+
+static void client_copy(char *to, const struct iovec *v, int k)
+{
+    for (int i = 0; i < k; i++) {
+        memcpy(to, v[i].iov_base, v[i].iov_len);
+        to += v[i].iov_len;
+    }
+}
+
 /* Small answers go out in one piece: a copy of some KiB costs less than the kernel's work for each
  * further piece. Behind the head that is being written. Returns the bytes; 0: too many. */
 static size_t client_join(struct head_out *h, const struct iovec *v, int k, struct iovec *ret)
 {
-    size_t total = 0, at = (h->n + 63) & ~(size_t)63;
-    for (int i = 0; i < k; i++)
-        total += v[i].iov_len;
+    const size_t total = client_size(v, k), at = (h->n + 63) & ~(size_t)63;
     if (total > CLIENT_JOIN || at + total > h->cap)
         return 0;
     *ret = (struct iovec){h->p + at, total};
-    for (int i = 0; i < k; i++) {
-        memcpy(h->p + at, v[i].iov_base, v[i].iov_len);
-        at += v[i].iov_len;
-    }
+    client_copy(h->p + at, v, k);
     return total;
+}
+
+/* ---- answers to pipelined requests ---- */
+
+/* A whole answer to those that wait. False: it is too large, or there is no room. */
+static bool client_gather(const struct iovec *v, int k, size_t total)
+{
+    if (total > CLIENT_JOIN || total > CLIENT_BATCH - client_batch_n)
+        return false;
+    client_copy(client_batch + client_batch_n, v, k);
+    client_batch_n += total;
+    return true;
+}
+
+/* What waits goes out. The last `own` bytes are of the exchange that runs, all others' exchanges
+ * are over. Returns as link_send(); *written grows by what went out of its own. */
+static int client_flush_own(struct client *c, size_t own, uint64_t *written)
+{
+    const struct iovec v = {client_batch, client_batch_n};
+    const size_t others = client_batch_n - own;
+    uint64_t sum = 0;
+    client_batch_n = 0;
+    const int e = link_send(&c->link, &c->out, &v, 1, &sum);
+    const size_t theirs = sum < others ? (size_t)sum : others;
+    counter_add(c->all->ctr, CTR_BYTES_OUT, theirs);
+    if (e == 1)
+        c->earlier += (uint32_t)(others - theirs);
+    *written += sum - theirs;
+    return e;
+}
+
+int client_flush(struct client *c)
+{
+    uint64_t none = 0;
+    return client_batch_n ? client_flush_own(c, 0, &none) : 0;
 }
 
 /* The head whole, of the body as much as the link takes at once: the rest stays where it is. */
 static int client_send_some(struct client *c, const struct iovec *v, int k, int nhead,
                             uint64_t *written, size_t *taken)
 {
-    size_t head = 0, total = 0;
-    for (int i = 0; i < k; i++) {
-        total += v[i].iov_len;
-        if (i < nhead)
-            head += v[i].iov_len;
-    }
+    const size_t head = client_size(v, nhead), total = client_size(v, k);
     ssize_t w = outq_left(&c->out) ? -ERR_AGAIN : link_writev(&c->link, v, k);
     if (w < 0 && w != -ERR_AGAIN)
         return (int)w;
@@ -84,6 +131,25 @@ static int client_send_some(struct client *c, const struct iovec *v, int k, int 
             return e;
     }
     return c->more || link_backlog(&c->link, &c->out) ? 1 : 0;
+}
+
+/* A whole answer while others wait, or will follow: 0 or 1 as send(), negative; -ERR_AGAIN: it goes
+ * out alone, and the others have gone. */
+static int client_send_batch(struct client *c, const struct iovec *v, int k, bool whole,
+                             uint64_t *written)
+{
+    const bool more = c->follows && c->keep;
+    if (!client_batch_n && (!more || link_backlog(&c->link, &c->out)))
+        return -ERR_AGAIN;
+    const size_t total = client_size(v, k);
+    if (!whole || !client_gather(v, k, total)) {
+        const int e = client_flush(c);
+        return e < 0 ? e : -ERR_AGAIN;
+    }
+    if (!more)
+        return client_flush_own(c, total, written);
+    c->stream->bytes_out += total; /* the counter has it when it goes */
+    return 0;
 }
 
 static int client_h1_send(struct stream *s, const struct stream_out *o)
@@ -123,9 +189,14 @@ static int client_h1_send(struct stream *s, const struct stream_out *o)
             v[k++] = (struct iovec){tail, len};
     }
     uint64_t written = 0;
-    int e;
     struct iovec one;
-    if (o->wire && !chunked && client_join(&h, v, k, &one)) {
+    int e = c->in_process
+                ? client_send_batch(c, v, k, (o->resp || o->wire) && o->end && k, &written)
+                : -ERR_AGAIN;
+    if (e != -ERR_AGAIN) {
+        if (o->taken)
+            *o->taken = o->n;
+    } else if (o->wire && !chunked && client_join(&h, v, k, &one)) {
         v[0] = one;
         k = 1;
         if (o->taken)

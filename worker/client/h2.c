@@ -262,6 +262,11 @@ static void client_h2_event(struct io *io)
         return;
     client_h2_deliver(c->h2);
     h2_read(c);
+    /* Nothing more will come of this turn: at once, what is to be sent is in the CPU's cache. */
+    if (c->h2 && list_linked(&c->h2->dirty) && !c->h2->nrunning) {
+        list_remove(&c->h2->dirty);
+        (void)h2_flush(c);
+    }
 }
 
 static void client_h2_timer(struct timer *t)

@@ -15,14 +15,17 @@ struct client_h2 {
     struct list streams; /* struct client_h2_stream.node */
     struct list ready;   /* those whose exchange is to be given what has come */
     uint32_t nstreams;
+    uint32_t nrunning;   /* streams whose exchange is not over */
     uint32_t own_points; /* misbehaviour where the address has no account */
     uint64_t abuse_key;
     uint64_t got, sent; /* bytes of the connection */
     uint32_t drains;    /* exchanges that were told to go on */
     uint64_t stalled;   /* bytes that came while ours were not taken */
     uint8_t goodbye;    /* enum client_h2_goodbye */
-    bool failed;        /* its exchanges have been told */
-    bool abusive;       /* its budget is used up, and that was said */
+    uint8_t ncovered;
+    char covered[64]; /* the host last found to be under the connection's certificate */
+    bool failed;      /* its exchanges have been told */
+    bool abusive;     /* its budget is used up, and that was said */
 };
 struct client_h2_stream {
     struct timer timer; /* for the request's body, or for the client to read */

@@ -97,6 +97,7 @@ static struct client_h2_stream *h2_stream_new(struct client_h2 *conn, int32_t id
     list_init(&st->ready);
     list_append(&conn->streams, &st->node);
     conn->nstreams++;
+    conn->nrunning++;
     c->requests++;
     st->conn = conn;
     st->id = id;
@@ -130,9 +131,25 @@ static void *h2_on_malformed(void *user, int32_t id, int err, const struct http_
     return cs;
 }
 
+/* The name's certificate is the connection's: else whoever may read this connection need not be the
+ * one who may speak for that host (RFC 9110 7.4). A browser asks for the same few hosts. */
+static bool h2_covers(struct client_h2 *conn, struct slice host)
+{
+    if (conn->ncovered && slice_eq(host, slice_of(conn->covered, conn->ncovered)))
+        return true;
+    if (!tls_covers(&conn->c->link, host))
+        return false;
+    if (host.n <= sizeof conn->covered) {
+        memcpy(conn->covered, host.p, host.n);
+        conn->ncovered = (uint8_t)host.n;
+    }
+    return true;
+}
+
 static void *h2_on_request(void *user, int32_t id, const struct http_request *r, bool end)
 {
-    struct client_h2_stream *cs = h2_stream_new(user, id, end);
+    struct client_h2 *conn = user;
+    struct client_h2_stream *cs = h2_stream_new(conn, id, end);
     if (!cs)
         return NULL;
     struct stream *s = cs->s;
@@ -143,9 +160,7 @@ static void *h2_on_request(void *user, int32_t id, const struct http_request *r,
     }
     cs->head = r->method == HTTP_HEAD;
     s->bytes_in = r->head_size;
-    /* The name's certificate is another one's: whoever may read this connection need not be the one
-     * who may speak for that host (RFC 9110 7.4). */
-    if (s->peer->link->tls && !tls_covers(s->peer->link, s->req.host)) {
+    if (conn->c->link.tls && !h2_covers(conn, s->req.host)) {
         counter_add(s->env->ctr, CTR_REQUESTS, 1);
         stream_client_failed(s, ERR_MISDIRECTED);
         return cs;
@@ -404,6 +419,7 @@ static void h2_over(struct stream *s, bool cut)
     struct h2 *h = cs->conn->h;
     const size_t kept = cs->in.n;
     cs->s = NULL;
+    cs->conn->nrunning--;
     cs->trailer = NULL;
     cs->ntrailer = 0;
     timer_off(&cs->timer);

@@ -1,8 +1,6 @@
 /* Writes Cache-Status: a list member of structured fields with parameters. */
 #include "worker/http/cache_status.h"
 
-#include "base/num.h"
-
 #define KEY_MAX 128u /* a longer key is not said */
 
 const char *cache_status_fwd_name(enum cache_status_fwd f)
@@ -39,13 +37,12 @@ static void status_string(struct head_out *o, struct slice s)
 static void status_number(struct head_out *o, struct slice name, int64_t v)
 {
     const int64_t most = INT64_C(999999999999999);
-    char text[32];
     head_add(o, name);
     if (v < 0)
         head_add(o, SLICE("-"));
     if (v < -most || v > most)
         v = most;
-    head_add(o, slice_of(text, num_fmt_u64(text, (uint64_t)(v < 0 ? -v : v))));
+    head_u64(o, (uint64_t)(v < 0 ? -v : v));
 }
 
 void cache_status_write(struct head_out *o, const struct cache_status *s, struct slice earlier)

@@ -9,53 +9,32 @@
 #define FORWARD_CHAIN_MAX 64u /* hops looked at in X-Forwarded-For, counted from the nearest */
 #define BIT(id)           ((uint64_t)1 << FIELD_##id)
 
-static inline void out_bytes(struct head_out *o, const char *p, size_t n)
-{
-    if (__builtin_expect(n > o->cap - o->n, 0)) {
-        o->overflow = true;
-        return;
-    }
-    if (n > 0)
-        memcpy(o->p + o->n, p, n);
-    o->n += n;
-}
-/* The size of a literal is known, so its copy becomes a store or two. */
-#define out_lit(o, literal) out_bytes((o), "" literal, sizeof(literal) - 1)
-
-static inline void out_slice(struct head_out *o, struct slice s)
-{
-    out_bytes(o, s.p, s.n);
-}
+#define out_lit(o, literal) head_bytes((o), "" literal, sizeof(literal) - 1)
 
 /* A field as it came: where ": " stands between name and value the three are one copy. */
 static inline void out_field(struct head_out *o, const struct http_field *f)
 {
     if (f->value.p == f->name.p + f->name.n + 2 && f->value.p[-2] == ':' && f->value.p[-1] == ' ') {
-        out_bytes(o, f->name.p, f->name.n + 2 + f->value.n);
+        head_bytes(o, f->name.p, f->name.n + 2 + f->value.n);
     } else {
-        out_slice(o, f->name);
+        head_add(o, f->name);
         out_lit(o, ": ");
-        out_slice(o, f->value);
+        head_add(o, f->value);
     }
     out_lit(o, "\r\n");
 }
 
-static void out_u64(struct head_out *o, uint64_t v)
+void head_u64(struct head_out *o, uint64_t v)
 {
     char text[32];
-    out_bytes(o, text, num_fmt_u64(text, v));
-}
-
-void head_add(struct head_out *o, struct slice s)
-{
-    out_slice(o, s);
+    head_bytes(o, text, num_fmt_u64(text, v));
 }
 
 void head_field(struct head_out *o, struct slice name, struct slice value)
 {
-    out_slice(o, name);
+    head_add(o, name);
     out_lit(o, ": ");
-    out_slice(o, value);
+    head_add(o, value);
     out_lit(o, "\r\n");
 }
 
@@ -69,7 +48,7 @@ static bool out_joined(struct head_out *o, const struct http_field *field, size_
             continue;
         if (any)
             out_lit(o, ", ");
-        out_slice(o, field[i].value);
+        head_add(o, field[i].value);
         any = true;
     }
     return any;
@@ -108,7 +87,7 @@ static void out_connection(struct head_out *o, bool close, bool keep_alive, bool
             continue;
         if (any)
             out_lit(o, ", ");
-        out_slice(o, option[i].text);
+        head_add(o, option[i].text);
         any = true;
     }
     out_lit(o, "\r\n");
@@ -125,19 +104,19 @@ static void out_forwarded(struct head_out *o, const struct http_request *r,
     if (f->client_ip.n == 0 || slice_starts(f->client_ip, SLICE("unix"))) {
         out_lit(o, "for=unknown");
     } else {
-        out_slice(o, v6 ? SLICE("for=\"[") : SLICE("for="));
-        out_slice(o, f->client_ip);
-        out_slice(o, v6 ? SLICE("]\"") : SLICE(""));
+        head_add(o, v6 ? SLICE("for=\"[") : SLICE("for="));
+        head_add(o, f->client_ip);
+        head_add(o, v6 ? SLICE("]\"") : SLICE(""));
     }
     if (r->authority.n > 0) {
         /* Bytes of a host need no escape within quotes: neither '"' nor "\" is one. */
         const bool token = http_is_token(r->authority);
-        out_slice(o, token ? SLICE(";host=") : SLICE(";host=\""));
-        out_slice(o, r->authority);
-        out_slice(o, token ? SLICE("") : SLICE("\""));
+        head_add(o, token ? SLICE(";host=") : SLICE(";host=\""));
+        head_add(o, r->authority);
+        head_add(o, token ? SLICE("") : SLICE("\""));
     }
     out_lit(o, ";proto=");
-    out_slice(o, f->scheme);
+    head_add(o, f->scheme);
     out_lit(o, "\r\n");
 }
 
@@ -150,26 +129,26 @@ static void out_origin_of(struct head_out *o, const struct http_request *r,
     if ((kept & BIT(X_FORWARDED_FOR)) != 0 &&
         out_joined(o, r->field, r->nfield, FIELD_X_FORWARDED_FOR))
         out_lit(o, ", ");
-    out_slice(o, f->client_ip);
+    head_add(o, f->client_ip);
     out_lit(o, "\r\n");
     if ((kept & BIT(X_FORWARDED_PROTO)) == 0) {
         out_lit(o, "X-Forwarded-Proto: ");
-        out_slice(o, f->scheme);
+        head_add(o, f->scheme);
         out_lit(o, "\r\n");
     }
     if ((kept & BIT(X_FORWARDED_HOST)) == 0 && r->authority.n > 0) {
         out_lit(o, "X-Forwarded-Host: ");
-        out_slice(o, r->authority);
+        head_add(o, r->authority);
         out_lit(o, "\r\n");
     }
     if ((kept & BIT(X_FORWARDED_PORT)) == 0) {
         out_lit(o, "X-Forwarded-Port: ");
-        out_u64(o, f->listen_port);
+        head_u64(o, f->listen_port);
         out_lit(o, "\r\n");
     }
     if (f->real_ip.p != NULL || (kept & BIT(X_REAL_IP)) == 0) {
         out_lit(o, "X-Real-IP: ");
-        out_slice(o, f->real_ip.p != NULL ? f->real_ip : f->client_ip);
+        head_add(o, f->real_ip.p != NULL ? f->real_ip : f->client_ip);
         out_lit(o, "\r\n");
     }
     if (f->forwarded)
@@ -188,7 +167,7 @@ static void out_cert(struct head_out *o, const struct forward_request *f)
         head_field(o, SLICE("X-Client-Fingerprint"), f->cert.fingerprint);
     if (f->cert.der.n > 0) {
         out_lit(o, "Client-Cert: :");
-        out_slice(o, f->cert.der);
+        head_add(o, f->cert.der);
         out_lit(o, ":\r\n");
     }
 }
@@ -199,7 +178,7 @@ static void out_body(struct head_out *o, bool chunked, bool length, uint64_t n)
         out_lit(o, "Transfer-Encoding: chunked\r\n");
     } else if (length) {
         out_lit(o, "Content-Length: ");
-        out_u64(o, n);
+        head_u64(o, n);
         out_lit(o, "\r\n");
     }
 }
@@ -234,19 +213,19 @@ static uint64_t forward_request_skips(const struct http_request *r, const struct
 void forward_request_head(struct head_out *o, const struct http_request *r,
                           const struct forward_request *f)
 {
-    out_slice(o, r->method_text);
+    head_add(o, r->method_text);
     out_lit(o, " ");
     if (f->target.p != NULL) {
-        out_slice(o, f->target);
+        head_add(o, f->target);
     } else {
-        out_slice(o, r->path);
+        head_add(o, r->path);
         if (r->has_query) {
             out_lit(o, "?");
-            out_slice(o, r->query);
+            head_add(o, r->query);
         }
     }
     out_lit(o, " HTTP/1.1\r\nHost: ");
-    out_slice(o, f->host.p != NULL ? f->host : r->authority);
+    head_add(o, f->host.p != NULL ? f->host : r->authority);
     out_lit(o, "\r\n");
 
     const uint64_t skip = forward_request_skips(r, f);
@@ -414,10 +393,10 @@ void forward_response_head(struct head_out *o, const struct http_response *r,
     if (f->framing != HTTP_BODY_CHUNKED)
         skip |= BIT(TRAILER);
     out_lit(o, "HTTP/1.1 ");
-    out_u64(o, f->status);
+    head_u64(o, f->status);
     out_lit(o, " ");
-    out_slice(o,
-              f->status == r->status && r->reason.n > 0 ? r->reason : http_status_text(f->status));
+    head_add(o,
+             f->status == r->status && r->reason.n > 0 ? r->reason : http_status_text(f->status));
     out_lit(o, "\r\n");
     for (size_t i = 0; i < r->nfield; i++) {
         const struct http_field *h = &r->field[i];
@@ -435,7 +414,7 @@ void forward_response_head(struct head_out *o, const struct http_response *r,
     if (f->hsts.p != NULL)
         head_field(o, SLICE("Strict-Transport-Security"), f->hsts);
     if (f->lines.p != NULL)
-        out_slice(o, f->lines);
+        head_add(o, f->lines);
     out_connection(o, f->close, f->keep_alive && !f->close, f->upgrade, false);
     if (f->upgrade)
         head_field(o, SLICE("Upgrade"), r->upgrade);

@@ -11,7 +11,22 @@ struct head_out {
     size_t n, cap;
     bool overflow;
 };
-void head_add(struct head_out *o, struct slice s);
+/* Inline: of what is a literal at the caller the copy becomes a store or two. */
+static inline void head_bytes(struct head_out *o, const char *p, size_t n)
+{
+    if (__builtin_expect(n > o->cap - o->n, 0)) {
+        o->overflow = true;
+        return;
+    }
+    if (n > 0)
+        memcpy(o->p + o->n, p, n);
+    o->n += n;
+}
+static inline void head_add(struct head_out *o, struct slice s)
+{
+    head_bytes(o, s.p, s.n);
+}
+void head_u64(struct head_out *o, uint64_t v);
 void head_field(struct head_out *o, struct slice name, struct slice value);
 
 struct forward_request {
@@ -63,7 +78,7 @@ struct forward_response {
     bool keep_alive;         /* Connection: keep-alive, for HTTP/1.0 clients that asked */
     bool upgrade;            /* 101: Connection: upgrade and Upgrade kept */
     struct slice request_id; /* .p NULL = none */
-    struct slice hsts; /* Strict-Transport-Security in place of the origin's; .p NULL = none */
+    struct slice hsts;  /* Strict-Transport-Security in place of the origin's; .p NULL = none */
     struct slice lines; /* more fields, whole lines; .p NULL = none */
 };
 /* Status line is HTTP/1.1 always (RFC 9112 2.3); the origin's reason is kept with its status. Adds

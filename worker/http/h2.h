@@ -1,5 +1,5 @@
 /* HTTP/2 connections without I/O (RFC 9113, HPACK RFC 7541): bytes in, events out, frames out.
- * Behind it is nghttp2, whose types stay in h2.c. Both sides: rpd as the server of clients and as
+ * Behind it is nghttp2, whose types stay in h2*.c. Both sides: rpd as the server of clients and as
  * the client of servers. Heads towards the peer are given as the HTTP/1 text that forward.h writes
  * and are translated here, so that one place decides what is forwarded. */
 #ifndef WORKER_HTTP_H2_H

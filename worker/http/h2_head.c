@@ -21,7 +21,7 @@
 
 void h2_head_begin(struct h2_head *h, enum h2_head_kind kind)
 {
-    h->n = h->nline = 0;
+    h->n = h->nline = h->line_size = 0;
     h->size = 0;
     h->kind = (uint8_t)kind;
     h->seen = 0;
@@ -103,11 +103,27 @@ static int h2_head_pseudo_of(struct slice name)
         [H2_PSEUDO_AUTHORITY] = {":authority", 10}, [H2_PSEUDO_PATH] = {":path", 5},
         [H2_PSEUDO_PROTOCOL] = {":protocol", 9},    [H2_PSEUDO_STATUS] = {":status", 7},
     };
-    for (int i = 0; i < H2_PSEUDO__COUNT; i++) {
-        if (slice_eq(name, names[i]))
-            return i;
+    enum h2_head_pseudo id;
+    /* The only one of this length and with this letter. */
+    switch (name.n) {
+    case 5:
+        id = H2_PSEUDO_PATH;
+        break;
+    case 7:
+        id = name.p[1] == 'm'   ? H2_PSEUDO_METHOD
+             : name.p[2] == 'c' ? H2_PSEUDO_SCHEME
+                                : H2_PSEUDO_STATUS;
+        break;
+    case 9:
+        id = H2_PSEUDO_PROTOCOL;
+        break;
+    case 10:
+        id = H2_PSEUDO_AUTHORITY;
+        break;
+    default:
+        return -1;
     }
-    return -1;
+    return slice_eq(name, names[id]) ? (int)id : -1;
 }
 
 /* Is the value of this pseudo-header field made of what it may hold? */
@@ -147,10 +163,7 @@ static int h2_head_add_pseudo(struct h2_head *h, const struct h2_limits *lim, st
     if (id < 0 || h->regular || h->kind == H2_HEAD_TRAILER ||
         answers != (h->kind == H2_HEAD_RESPONSE) || (h->seen >> id & 1) != 0)
         return id == H2_PSEUDO_AUTHORITY ? -ERR_BAD_HOST : -ERR_BAD_FIELD;
-    uint64_t line = value.n;
-    for (int i = 0; i < H2_PSEUDO__COUNT; i++)
-        line += h->pseudo[i].n;
-    if (line > lim->max_line)
+    if (h->line_size + value.n > lim->max_line)
         return -ERR_URI_TOO_LONG;
     int rc = h2_head_check_pseudo((enum h2_head_pseudo)id, value);
     /* What may stand in no log is not kept. */
@@ -168,6 +181,7 @@ static int h2_head_add_pseudo(struct h2_head *h, const struct h2_limits *lim, st
         h2_head_bytes(h, value);
     }
     h->pseudo[id].n = (uint32_t)value.n;
+    h->line_size += (uint32_t)value.n;
     h->seen |= (uint8_t)(1u << id);
     return 0;
 }
@@ -589,32 +603,49 @@ static bool h2_head_cut(struct slice *text, struct slice *ret_line)
     return true;
 }
 
+/* Name and value of a line; what is known gets its name from the table, in lower case. */
+static bool h2_head_field(struct slice line, struct h2_pair *ret)
+{
+    bool plain;
+    const char *end = line.p + line.n, *colon = h1_scan_name(line.p, end, &plain);
+    if (colon == end || *colon != ':' || colon == line.p)
+        return false;
+    const char *v = colon + 1;
+    while (v < end && (*v == ' ' || *v == '\t'))
+        v++;
+    while (end > v && (end[-1] == ' ' || end[-1] == '\t'))
+        end--;
+    const struct slice name = slice_of(line.p, (size_t)(colon - line.p));
+    const uint8_t id = http_field_id_of(name);
+    *ret = (struct h2_pair){.name = id != FIELD_UNKNOWN ? http_field_name(id) : name,
+                            .value = slice_of(v, (size_t)(end - v)),
+                            .id = id};
+    return true;
+}
+
 /* The fields behind the first line; out[n..) is filled. host: where that of a Host field goes. */
 static int h2_head_text(struct slice text, bool websocket, struct slice *host, struct h2_pair *out,
                         size_t n, size_t max)
 {
     struct slice line;
     while (h2_head_cut(&text, &line) && line.n > 0) {
-        const ptrdiff_t colon = slice_chr(line, ':');
-        if (colon <= 0)
+        struct h2_pair p;
+        if (!h2_head_field(line, &p))
             return -ERR_INVAL;
-        const struct slice name = slice_of(line.p, (size_t)colon);
-        const struct slice value =
-            slice_trim(slice_of(line.p + colon + 1, line.n - (size_t)colon - 1));
-        const uint64_t bit = (uint64_t)1 << http_field_id_of(name);
+        const uint64_t bit = (uint64_t)1 << p.id;
         if ((bit & (H2_HEAD_CONNECTION | BIT(HTTP2_SETTINGS))) != 0)
             continue;
-        if ((bit & BIT(TE)) != 0 && !slice_eq_ci(value, SLICE("trailers")))
+        if ((bit & BIT(TE)) != 0 && !slice_eq_ci(p.value, SLICE("trailers")))
             continue;
-        if (websocket && slice_eq_ci(name, SLICE("sec-websocket-accept")))
+        if (websocket && slice_eq_ci(p.name, SLICE("sec-websocket-accept")))
             continue;
         if (host != NULL && (bit & BIT(HOST)) != 0) {
-            *host = value;
+            *host = p.value;
             continue;
         }
         if (n == max)
             return -ERR_FULL;
-        out[n++] = (struct h2_pair){name, value};
+        out[n++] = p;
     }
     return (int)n;
 }
@@ -634,7 +665,7 @@ int h2_head_answer(struct slice text, bool websocket, struct h2_pair *out, size_
         status = SLICE("502");
     else if (code == 101)
         return -ERR_INVAL;
-    out[0] = (struct h2_pair){SLICE(":status"), status};
+    out[0] = (struct h2_pair){SLICE(":status"), status, FIELD_UNKNOWN};
     if (ret_status != NULL)
         *ret_status = code;
     return h2_head_text(text, websocket, NULL, out, 1, max);
@@ -653,15 +684,15 @@ int h2_head_ask(struct slice text, struct slice scheme, struct h2_pair *out, siz
     const ptrdiff_t second = slice_chr(rest, ' ');
     if (second <= 0)
         return -ERR_INVAL;
-    out[0] = (struct h2_pair){SLICE(":method"), slice_of(line.p, (size_t)first)};
-    out[1] = (struct h2_pair){SLICE(":scheme"), scheme};
-    out[2] = (struct h2_pair){SLICE(":path"), slice_of(rest.p, (size_t)second)};
+    out[0] = (struct h2_pair){SLICE(":method"), slice_of(line.p, (size_t)first), FIELD_UNKNOWN};
+    out[1] = (struct h2_pair){SLICE(":scheme"), scheme, FIELD_UNKNOWN};
+    out[2] = (struct h2_pair){SLICE(":path"), slice_of(rest.p, (size_t)second), FIELD_UNKNOWN};
     *ret_method = out[0].value;
     int n = h2_head_text(text, false, &host, out, 4, max);
     if (n < 0)
         return n;
     if (host.n > 0) {
-        out[3] = (struct h2_pair){SLICE(":authority"), host};
+        out[3] = (struct h2_pair){SLICE(":authority"), host, FIELD_UNKNOWN};
         return n;
     }
     out[3] = out[n - 1];

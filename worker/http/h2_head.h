@@ -25,6 +25,7 @@ struct h2_head {
     uint32_t n, cap;
     struct h2_head_line *line;
     uint32_t nline, line_cap;
+    uint32_t line_size; /* of the pseudo-header fields' values: what a request line would hold */
     struct {
         uint32_t at, n;
     } pseudo[H2_PSEUDO__COUNT];
@@ -68,7 +69,10 @@ int h2_head_keep(struct arena *a, const struct http_request *r, struct http_requ
 bool h2_head_priority(struct slice value, unsigned *ret_urgency, bool *ret_incremental);
 
 struct h2_pair {
-    struct slice name, value; /* names may have capitals: the frame writer lower-cases them */
+    struct slice name, value;
+    uint8_t
+        id; /* enum http_field_id: the name is http_field_name()'s. FIELD_UNKNOWN, which
+               pseudo-header fields are, too: it may have capitals, the frame writer lowers it */
 };
 /* The fields of "HTTP/1.1 200 OK CR LF ... CR LF CR LF", :status first. websocket: 101 becomes 200,
  * and another 2xx, which would be taken for a tunnel, 502. Their number; -ERR_FULL (more than max),

@@ -1,5 +1,6 @@
-/* An HTTP/2 connection between its files: h2.c (frames, windows, output: nghttp2's door),
- * h2_message.c (what has come, as requests and answers). */
+/* An HTTP/2 connection between its files: h2.c (begin and end, streams, windows), h2_receive.c
+ * (what comes in), h2_message.c (the same as requests and answers), h2_send.c (what goes out),
+ * h2_memory.c (nghttp2's memory). The only header in which nghttp2's types appear. */
 #ifndef WORKER_HTTP_H2_IN_H
 #define WORKER_HTTP_H2_IN_H
 
@@ -10,7 +11,7 @@
 #include "worker/http/h2_queue.h"
 #include "worker/http/h2_walk.h"
 
-struct nghttp2_session;
+#include <nghttp2/nghttp2.h>
 
 struct h2_stream {
     struct list node;  /* h2.streams */
@@ -39,7 +40,7 @@ struct h2_stream {
     bool peer_reset;
 };
 struct h2 {
-    struct nghttp2_session *session;
+    nghttp2_session *session;
     enum h2_side side;
     struct h2_limits lim;
     struct h2_events ev;
@@ -63,12 +64,39 @@ struct h2 {
 
 /* h2.c */
 
+/* The open stream, or NULL. */
+struct h2_stream *h2_find(const struct h2 *h, int32_t id);
+struct h2_stream *h2_stream_new(struct h2 *h); /* NULL: out of memory */
+void h2_stream_free(struct h2 *h, struct h2_stream *s);
+/* Tells the owner when there is output where none was. */
+void h2_touch(struct h2 *h);
+/* The connection is at its end: GOAWAY with that code is the last thing it says. */
+void h2_fail(struct h2 *h, int err, uint32_t code);
+/* Memory ran out within nghttp2. */
+void h2_die(struct h2 *h);
+int h2_proto_error(const struct h2 *h); /* the peer's fault, as h2_error() says it */
+int h2_code(int rc);                    /* what nghttp2 returned: 0, -ERR_NOMEM, -ERR_NOENT */
+/* Points of misbehaviour that are due. False when it was enough: the connection has failed. */
+bool h2_points(struct h2 *h, uint32_t points);
+bool h2_misbehaved(struct h2 *h, enum h2_abuse_kind kind);
 /* The peer broke the rules on this stream: err is what closed() says. */
 void h2_break(struct h2 *h, struct h2_stream *s, int err);
-/* False when it was enough: the connection has failed. */
-bool h2_misbehaved(struct h2 *h, enum h2_abuse_kind kind);
+
+/* h2_receive.c */
+
+void h2_receive_callbacks(nghttp2_session_callbacks *c);
 /* By what the client said with the head that is being read (RFC 9218). */
 void h2_prioritise(struct h2 *h, int32_t id);
+void h2_head_give(struct h2 *h); /* the block of fields is no longer needed */
+
+/* h2_memory.c */
+
+void h2_memory_setup(void); /* once */
+extern const nghttp2_mem h2_memory;
+
+/* h2_send.c */
+
+void h2_send_callbacks(nghttp2_session_callbacks *c);
 
 /* h2_message.c */
 

@@ -144,9 +144,9 @@ struct slice http_status_text(unsigned status)
 
 static const struct {
     char name[HTTP_NAME_MAX];
-    uint8_t flags;
+    uint8_t len, flags;
 } http_field_table[FIELD__COUNT] = {
-#define FIELD(id, text, fl) [FIELD_##id] = {text, fl},
+#define FIELD(id, text, fl) [FIELD_##id] = {text, sizeof(text) - 1, fl},
 #include "worker/http/field.def"
 #undef FIELD
 };
@@ -154,6 +154,12 @@ static const struct {
 uint8_t http_field_flags(uint8_t id)
 {
     return id < FIELD__COUNT ? http_field_table[id].flags : 0;
+}
+
+struct slice http_field_name(uint8_t id)
+{
+    return id < FIELD__COUNT ? slice_of(http_field_table[id].name, http_field_table[id].len)
+                             : SLICE("");
 }
 
 static inline uint64_t http_load64(const char *p)

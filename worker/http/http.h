@@ -41,6 +41,7 @@ struct http_field {
 /* In any case of letters: length and a byte choose the only candidate, one comparison follows. */
 uint8_t http_field_id_of(struct slice name);
 uint8_t http_field_flags(uint8_t id);
+struct slice http_field_name(uint8_t id); /* in lower case; empty: FIELD_UNKNOWN */
 bool http_is_token(struct slice s);
 /* What each byte may be part of. */
 extern const unsigned char http_class[256];

@@ -9,6 +9,7 @@ libhttp_a_SOURCES = \
 	worker/http/h1_fields.c worker/http/h1_fields.h \
 	worker/http/h1_head.c worker/http/h1_head.h worker/http/h1_scan.h \
 	worker/http/h2.c worker/http/h2.h worker/http/h2_in.h worker/http/h2_message.c \
+	worker/http/h2_receive.c worker/http/h2_send.c worker/http/h2_memory.c \
 	worker/http/h2_abuse.c worker/http/h2_abuse.h \
 	worker/http/h2_head.c worker/http/h2_head.h \
 	worker/http/h2_queue.c worker/http/h2_queue.h \

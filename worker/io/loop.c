@@ -18,6 +18,7 @@ int loop_init(struct loop *l)
         return -ERR_SYS;
     list_init(&l->again);
     list_init(&l->dead);
+    list_init(&l->done);
     clock_update();
     timers_init(&l->timers, clock_ms());
     l->scratch = malloc(LOOP_SCRATCH);
@@ -29,13 +30,19 @@ int loop_init(struct loop *l)
     return 0;
 }
 
-void loop_bury_dead(struct loop *l)
+static void loop_bury_all(struct list *corpses)
 {
-    while (!list_empty(&l->dead)) {
-        struct loop_corpse *c = CONTAINER(l->dead.next, struct loop_corpse, link);
+    while (!list_empty(corpses)) {
+        struct loop_corpse *c = CONTAINER(corpses->next, struct loop_corpse, link);
         list_remove(&c->link);
         pool_put(c->pool, c->obj);
     }
+}
+
+void loop_bury_dead(struct loop *l)
+{
+    loop_bury_all(&l->done);
+    loop_bury_all(&l->dead);
 }
 
 void loop_fini(struct loop *l)
@@ -98,6 +105,13 @@ void loop_bury(struct loop *l, struct loop_corpse *c, void *obj, struct pool *po
     list_append(&l->dead, &c->link);
 }
 
+void loop_bury_soon(struct loop *l, struct loop_corpse *c, void *obj, struct pool *pool)
+{
+    c->pool = pool;
+    c->obj = obj;
+    list_append(&l->done, &c->link);
+}
+
 static uint8_t loop_bits(uint32_t events)
 {
     uint8_t r = 0;
@@ -113,13 +127,14 @@ static uint8_t loop_bits(uint32_t events)
 }
 
 /* What was left over in the turn before; what is queued meanwhile waits for the next one. */
-static void loop_run_again(struct list *queue)
+static void loop_run_again(struct loop *l, struct list *queue)
 {
     while (!list_empty(queue)) {
         struct io *io = CONTAINER(queue->next, struct io, again);
         list_remove(&io->again);
         io->queued = false;
         io->handler(io);
+        loop_bury_all(&l->done);
     }
 }
 
@@ -146,8 +161,9 @@ int loop_run(struct loop *l)
                 continue;
             io->ready |= loop_bits(ev[i].events);
             io->handler(io);
+            loop_bury_all(&l->done);
         }
-        loop_run_again(&left);
+        loop_run_again(l, &left);
         timers_run(&l->timers, clock_ms());
         l->turns++;
         if (l->on_turn)

@@ -31,7 +31,8 @@ struct loop {
     bool stop;
     struct timers timers;
     struct list again;          /* struct io.again: called in the next turn without waiting */
-    struct list dead;           /* struct loop_corpse */
+    struct list dead;           /* struct loop_corpse: until the turn is over */
+    struct list done;           /* the same, until the handler returns */
     void (*on_turn)(void *arg); /* end of each turn */
     void *arg;
     uint64_t turns;
@@ -61,6 +62,9 @@ void io_again(struct loop *l, struct io *io);
 void io_close(struct io *io); /* closes the fd and forgets queued work */
 /* Gives obj back to its pool at the end of the turn; c lies somewhere inside it. */
 void loop_bury(struct loop *l, struct loop_corpse *c, void *obj, struct pool *pool);
-void loop_bury_dead(struct loop *l); /* now, outside of a turn */
+/* The same as soon as the handler that runs returns: for what no event leads to. Much of it comes
+ * and goes in a turn, and what is taken again at once is still in the CPU's cache. */
+void loop_bury_soon(struct loop *l, struct loop_corpse *c, void *obj, struct pool *pool);
+void loop_bury_dead(struct loop *l); /* all of it now, outside of a turn */
 
 #endif

@@ -3,7 +3,6 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "base/num.h"
 #include "shm/cache_meta.h"
 #include "worker/http/uri.h"
 #include "worker/stream/fetch.h"
@@ -500,10 +499,9 @@ int64_t cached_age(const struct stream *s)
 void cached_lines(struct stream *s, struct head_out *o)
 {
     const struct cached *c = s->cached;
-    char num[32];
     if (c->reading && (c->hit.word || c->age > 0)) {
         head_add(o, SLICE("Age: "));
-        head_add(o, slice_of(num, num_fmt_u64(num, (uint64_t)c->age)));
+        head_u64(o, (uint64_t)c->age);
         head_add(o, SLICE("\r\n"));
     }
     if (!c->rules->tell)

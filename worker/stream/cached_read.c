@@ -1,7 +1,6 @@
 /* From the store to the client: complete objects and such as are still arriving; see cached.h. */
 #include "base/clock.h"
 #include "base/err.h"
-#include "base/num.h"
 #include "base/panic.h"
 #include "worker/http/http_date.h"
 #include "worker/stream/cached.h"
@@ -44,7 +43,6 @@ static void cached_fwd(struct stream *s, unsigned status, bool has_length, uint6
 /* The lines that are this answer's own, behind what is stored. */
 static void cached_own_lines(struct stream *s, const struct stored *st, struct head_out *o)
 {
-    char num[32];
     cached_lines(s, o);
     if (s->fwd.via)
         head_add(o, st->major == 2 ? SLICE("Via: 2.0 rpd\r\n") : SLICE("Via: 1.1 rpd\r\n"));
@@ -56,7 +54,7 @@ static void cached_own_lines(struct stream *s, const struct stored *st, struct h
         head_add(o, SLICE("Transfer-Encoding: chunked\r\n"));
     } else if (s->fwd.write_length) {
         head_add(o, SLICE("Content-Length: "));
-        head_add(o, slice_of(num, num_fmt_u64(num, s->fwd.content_length)));
+        head_u64(o, s->fwd.content_length);
         head_add(o, SLICE("\r\n"));
     }
 }

@@ -118,16 +118,28 @@ static uint64_t stream_random(struct stream_env *e)
     return e->rng[1] + b;
 }
 
+/* Eight hexadecimal digits, all at once: a digit per byte, then those above 9 moved to the letters.
+ */
+static void stream_hex(char out[8], uint32_t v)
+{
+    const uint64_t each = 0x0101010101010101u;
+    uint64_t x = v;
+    x = (x | x << 16) & 0x0000ffff0000ffffu;
+    x = (x | x << 8) & 0x00ff00ff00ff00ffu;
+    x = (x | x << 4) & 0x0f0f0f0f0f0f0f0fu;
+    x += each * '0' + ((x + each * 6) >> 4 & each) * ('a' - '0' - 10);
+    memcpy(out, &x, 8);
+}
+
 static void stream_make_id(struct stream *s)
 {
-    static const char hex[] = "0123456789abcdef";
     char *p = arena_bytes(&s->arena, 32);
     if (!p)
         return;
-    for (int w = 0; w < 2; w++) {
-        uint64_t v = stream_random(s->env);
-        for (int i = 0; i < 16; i++, v >>= 4)
-            p[w * 16 + i] = hex[v & 15];
+    for (int w = 0; w < 4; w += 2) {
+        const uint64_t v = stream_random(s->env);
+        stream_hex(p + 8 * w, (uint32_t)v);
+        stream_hex(p + 8 * w + 8, (uint32_t)(v >> 32));
     }
     s->request_id = slice_of(p, 32);
 }
@@ -255,7 +267,7 @@ void stream_over(struct stream *s, bool cut)
     s->client_ops->over(s, cut);
     pipe_put(&e->pipes, s->pipe);
     arena_fini(&s->arena);
-    loop_bury(e->loop, &s->corpse, s, &e->pool);
+    loop_bury_soon(e->loop, &s->corpse, s, &e->pool);
 }
 
 void stream_kill(struct stream *s, int err)
