@@ -72,7 +72,7 @@ static void damaged(struct cache_worker *w, const struct cache_key *key, uint64_
 
     cache_count(w, CACHE_CTR_CORRUPT, 1);
     if (slot && !cache_index_swap(w->c, w->owner, slot, word, h, 0, false))
-        atomic_compare_exchange_strong(slot, &word, 0);
+        (void)cache_share_swap(w->c, w->slot, slot, word, h, 0);
 }
 
 int cache_lookup(struct cache_worker *w, const struct cache_key *key,
@@ -207,7 +207,8 @@ void cache_hit_detach(struct cache_worker *w, struct cache_hit *h, void *buf)
     h->slab = CACHE_NONE;
 }
 
-/* Writes a record into the queue's open slab. *ret: its header as it was read back. */
+/* Writes a record into the queue's open slab. *ret: its header as it was read back. It is counted
+ * for its site: cache_share_made is to follow. */
 static int store(struct cache_worker *w, uint32_t queue, const struct cache_parts *p,
                  struct cache_head *ret, uint64_t *ret_word)
 {
@@ -229,6 +230,7 @@ static int store(struct cache_worker *w, uint32_t queue, const struct cache_part
         return rc;
     cache_slab_took(w, queue, len, (uint64_t)ret->npages << c->page_shift);
     *ret_word = cache_word(p->key, slab, off);
+    cache_share_count(c, w->slot, ret, *ret_word);
     return 0;
 }
 
@@ -236,14 +238,20 @@ int cache_store_record(struct cache_worker *w, struct cache_parts *p)
 {
     struct cache_head h;
     uint64_t word;
-    const uint32_t queue = p->main || cache_ghost_take(w, p->key);
+    uint32_t queue;
     int rc;
 
+    if (!cache_share_admit(w, p->attr->site,
+                           cache_record_size(w->c, p) + ((uint64_t)p->npages << w->c->page_shift)))
+        return -ERR_RANGE;
+    queue = p->main || cache_ghost_take(w, p->key);
     if (p->version == 0)
         p->version = atomic_fetch_add(&cache_hot(w->c)->version.v, 1) + 1;
     rc = store(w, queue, p, &h, &word);
-    if (rc == 0)
+    if (rc == 0) {
         rc = cache_index_publish(w, &h, word);
+        cache_share_made(w->c, w->slot, &h, word, rc == 0);
+    }
     if (rc == 0)
         cache_count(w, CACHE_CTR_INSERT, 1);
     cache_evict_pace(w, cache_record_size(w->c, p));
@@ -295,6 +303,7 @@ int cache_refresh(struct cache_worker *w, const struct cache_hit *h, const struc
     struct cache_head old, new;
     _Atomic uint64_t *slot;
     uint64_t word;
+    bool done;
     int rc;
 
     if (h->slab == CACHE_NONE ||
@@ -307,7 +316,9 @@ int cache_refresh(struct cache_worker *w, const struct cache_hit *h, const struc
     if (rc < 0)
         return rc;
     slot = cache_index_slot(w->c, &h->key, h->word);
-    if (!slot || !cache_index_swap(w->c, w->owner, slot, h->word, &old, word, paged)) {
+    done = slot && cache_index_swap(w->c, w->owner, slot, h->word, &old, word, paged);
+    cache_share_made(w->c, w->slot, &new, word, done);
+    if (!done) {
         cache_count(w, CACHE_CTR_RACE, 1);
         return -ERR_NOENT;
     }
