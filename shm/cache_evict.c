@@ -440,7 +440,8 @@ bool cache_tidy(struct cache_worker *w)
 
 /* ---- a site's share ---- */
 
-#define SITE_LOOKS 64u /* records, and as many again for each 16 KiB that are wanted */
+#define SITE_LOOKS 64u /* at records, and as many again for each 16 KiB that are wanted */
+#define SITE_SLAB  16u /* what it costs to find the next slab, in such looks */
 
 /* The next slab the hand goes over: the oldest behind the one before, of the small queue while the
  * site has more than a tenth of its share there. */
@@ -515,7 +516,7 @@ bool cache_evict_site(struct cache_worker *w, uint32_t site, uint64_t bytes)
         if (w->hand.slab == CACHE_NONE && !hand_next(w, site))
             break;
         hand_over(w, site, enough, &looks);
-        looks -= looks > 0;
+        looks -= looks < SITE_SLAB ? looks : SITE_SLAB;
     }
     return cache_site_bytes(w->c, site) + bytes <= (before > share ? before : share);
 }

@@ -208,17 +208,14 @@ void cache_hit_detach(struct cache_worker *w, struct cache_hit *h, void *buf)
 }
 
 /* Writes a record into the queue's open slab. *ret: its header as it was read back. It is counted
- * for its site: cache_share_made is to follow. */
-static int store(struct cache_worker *w, uint32_t queue, const struct cache_parts *p,
+ * for its site: cache_share_made is to follow. len: cache_record_size, not 0. */
+static int store(struct cache_worker *w, uint32_t queue, const struct cache_parts *p, uint32_t len,
                  struct cache_head *ret, uint64_t *ret_word)
 {
     struct cache *c = w->c;
-    const uint32_t len = cache_record_size(c, p);
     uint32_t slab, off;
     int rc;
 
-    if (len == 0)
-        return -ERR_RANGE;
     rc = cache_slab_reserve(w, queue, len, true, &slab, &off);
     if (rc < 0) {
         cache_count(w, CACHE_CTR_NO_ROOM, 1);
@@ -236,25 +233,26 @@ static int store(struct cache_worker *w, uint32_t queue, const struct cache_part
 
 int cache_store_record(struct cache_worker *w, struct cache_parts *p)
 {
+    const uint32_t len = cache_record_size(w->c, p);
     struct cache_head h;
     uint64_t word;
     uint32_t queue;
     int rc;
 
-    if (!cache_share_admit(w, p->attr->site,
-                           cache_record_size(w->c, p) + ((uint64_t)p->npages << w->c->page_shift)))
+    if (len == 0 ||
+        !cache_share_admit(w, p->attr->site, len + ((uint64_t)p->npages << w->c->page_shift)))
         return -ERR_RANGE;
     queue = p->main || cache_ghost_take(w, p->key);
     if (p->version == 0)
         p->version = atomic_fetch_add(&cache_hot(w->c)->version.v, 1) + 1;
-    rc = store(w, queue, p, &h, &word);
+    rc = store(w, queue, p, len, &h, &word);
     if (rc == 0) {
         rc = cache_index_publish(w, &h, word);
         cache_share_made(w->c, w->slot, &h, word, rc == 0);
     }
     if (rc == 0)
         cache_count(w, CACHE_CTR_INSERT, 1);
-    cache_evict_pace(w, cache_record_size(w->c, p));
+    cache_evict_pace(w, len);
     return rc;
 }
 
@@ -303,6 +301,7 @@ int cache_refresh(struct cache_worker *w, const struct cache_hit *h, const struc
     struct cache_head old, new;
     _Atomic uint64_t *slot;
     uint64_t word;
+    uint32_t len;
     bool done;
     int rc;
 
@@ -312,7 +311,8 @@ int cache_refresh(struct cache_worker *w, const struct cache_hit *h, const struc
     p.tail = slice_of((const char *)h->tail, old.tail_len);
     p.version = atomic_fetch_add(&cache_hot(w->c)->version.v, 1) + 1;
     /* What is worth asking the origin about has been used: to the main queue. */
-    rc = store(w, 1, &p, &new, &word);
+    len = cache_record_size(w->c, &p);
+    rc = len == 0 ? -ERR_RANGE : store(w, 1, &p, len, &new, &word);
     if (rc < 0)
         return rc;
     slot = cache_index_slot(w->c, &h->key, h->word);
