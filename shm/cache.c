@@ -128,8 +128,8 @@ int cache_layout(struct cache *c, const struct cache_options *o)
 
     if (o->size < CACHE_SIZE_MIN || o->size > (uint64_t)1 << 44)
         return -ERR_RANGE;
-    /* Each worker has two slabs open: a few percent of all at most. Rounding up to a power of two
-     * halves the count. */
+    /* Each worker has two slabs open, or four: a few percent of all at most. Rounding up to a power
+     * of two halves the count. */
     if (slab == 0)
         slab = pow2_down(
             clamp(o->size / clamp(32u * (uint64_t)workers, 512, 8192), 16u << 10, 4u << 20));
@@ -441,7 +441,8 @@ int cache_join(struct cache *c, uint32_t owner, void (*kick)(void *arg, uint32_t
     w->row = cache_row(c, slot);
     w->slabpin = cache_slabpin(c, slot);
     w->bodypin = cache_bodypin(c, slot);
-    w->open[0].slab = w->open[1].slab = w->ev.slab = w->popen = w->hole_slab = CACHE_NONE;
+    w->open[0].slab = w->open[1].slab = w->rest[0].slab = w->rest[1].slab = CACHE_NONE;
+    w->ev.slab = w->popen = w->hole_slab = CACHE_NONE;
     w->hole_seq = UINT64_MAX;
     w->hand.slab = CACHE_NONE;
     /* Workers begin at different places, so that their claims rarely meet. */

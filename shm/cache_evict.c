@@ -172,6 +172,12 @@ static uint64_t small_target(const struct cache_worker *w)
     return tenth > slabs ? tenth : slabs;
 }
 
+static bool own_records(const struct cache_worker *w, uint32_t queue)
+{
+    return w->rest[queue].slab != CACHE_NONE ||
+           (w->open[queue].slab != CACHE_NONE && w->open[queue].nrec > 0);
+}
+
 static bool choose(struct cache_worker *w)
 {
     struct cache *c = w->c;
@@ -189,8 +195,8 @@ static bool choose(struct cache_worker *w)
         slab = p.hollow != CACHE_NONE ? p.hollow : p.oldest[q];
         if (slab == CACHE_NONE) {
             /* Everything is in open slabs: the own ones can be sealed. */
-            q = w->open[0].slab != CACHE_NONE && w->open[0].nrec > 0 ? 0 : 1;
-            if (w->open[q].slab == CACHE_NONE || w->open[q].nrec == 0)
+            q = own_records(w, 0) ? 0 : 1;
+            if (!own_records(w, q))
                 return false;
             cache_slab_seal_own(w, q);
             continue;
@@ -249,7 +255,7 @@ static bool keep(struct cache_worker *w, const struct cache_head *h, _Atomic uin
     memcpy(to + sizeof(struct cache_rec), h->p + sizeof(struct cache_rec),
            h->len - sizeof(struct cache_rec));
     copy_notes(to, h->p, freq);
-    cache_slab_took(w, queue, h->len, pages);
+    cache_slab_took(w, queue, slab, h->len, pages);
     /* Damage is not carried on. */
     struct cache_head copy;
     if (cache_record_load(c, slab, off, c->sb.slab_size, &copy) < 0)

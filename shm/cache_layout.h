@@ -254,7 +254,7 @@ struct cache_worker {
     uint32_t *slabpins, *bodypins;       /* ... and the truth about them */
     uint16_t *followers;                 /* per flight, of this worker */
     struct cache_row *row;
-    struct cache_open open[2];
+    struct cache_open open[2], rest[2]; /* rest: the one before, for what fits its end */
     struct cache_evict ev;
     struct cache_hand hand;
     uint32_t popen, popen_next;    /* slab whose pages are handed out in order */
@@ -499,7 +499,8 @@ bool cache_slab_pinned(const struct cache *c, uint32_t slab);
  * by evicting. -ERR_FULL. cache_slab_took makes them part of it. */
 int cache_slab_reserve(struct cache_worker *w, uint32_t queue, uint32_t len, bool forced,
                        uint32_t *ret_slab, uint32_t *ret_off);
-void cache_slab_took(struct cache_worker *w, uint32_t queue, uint32_t len, uint64_t pages_bytes);
+void cache_slab_took(struct cache_worker *w, uint32_t queue, uint32_t slab, uint32_t len,
+                     uint64_t pages_bytes);
 void cache_slab_seal(struct cache *c, uint32_t slab, uint32_t owner);
 void cache_slab_seal_own(struct cache_worker *w, uint32_t queue);
 /* DRAIN or PAGES -> FREE when nothing in it is pinned or used; DRAIN -> PAGES when only pages are.

@@ -225,7 +225,7 @@ static int store(struct cache_worker *w, uint32_t queue, const struct cache_part
     rc = cache_record_load(c, slab, off, c->sb.slab_size, ret);
     if (rc < 0)
         return rc;
-    cache_slab_took(w, queue, len, (uint64_t)ret->npages << c->page_shift);
+    cache_slab_took(w, queue, slab, len, (uint64_t)ret->npages << c->page_shift);
     *ret_word = cache_word(p->key, slab, off);
     cache_share_count(c, w->slot, ret, *ret_word);
     return 0;
