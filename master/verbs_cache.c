@@ -520,7 +520,7 @@ static void huge_reason(uint64_t huge, bool wanted, char *out, size_t n)
 /* Hosts that take more than half of what one may. */
 #define STAT_SITES 16u
 struct stat_sites {
-    struct cache_meta_site site[STAT_SITES];
+    struct cache_meta_share site[STAT_SITES];
     unsigned n;
 };
 
@@ -534,7 +534,7 @@ static void stat_sites(const struct command *m, struct cache *c, const struct co
     if (m->slot != UINT32_MAX &&
         cache_join(c, slot_owner_id(master.segment, m->slot), NULL, NULL, &w) < 0)
         w = NULL;
-    ret->n = cache_meta_sites(c, w, size / 200000 * o->k.max_share, ret->site, STAT_SITES);
+    ret->n = cache_meta_shares(c, w, size / 200000 * o->k.max_share, ret->site, STAT_SITES);
     cache_leave(&w);
 }
 

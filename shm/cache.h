@@ -32,10 +32,10 @@
 
 #include <sys/uio.h>
 
-#define CACHE_SLOTS    256u /* worker slots, as SHM_SLOTS */
-#define CACHE_SITES    65536u
-#define CACHE_TAGS     32u /* surrogate keys of one object */
-#define CACHE_NAMES    24u /* purge names one lookup may be tested for */
+#define CACHE_SLOTS    256u   /* worker slots, as SHM_SLOTS */
+#define CACHE_SITES    65536u /* values of the hash of a host */
+#define CACHE_TAGS     32u    /* surrogate keys of one object */
+#define CACHE_NAMES    24u    /* purge names one lookup may be tested for */
 #define CACHE_SIZE_MIN (64u << 10)
 #define CACHE_FOREVER  UINT32_MAX
 #define CACHE_UNKNOWN  UINT64_MAX /* a body length nobody has said */

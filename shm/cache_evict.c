@@ -121,12 +121,12 @@ static void ghost_clock(const struct cache *c, uint64_t bytes)
 /* ---- which slab ---- */
 
 struct plan {
-    uint32_t oldest[2]; /* of each queue, behind the ticket asked for */
+    uint32_t oldest[2]; /* of each queue, from the ticket on that was asked for */
     uint32_t hollow;    /* the slab with most holes, if that is more than a quarter of it */
 };
 
-/* Counts both queues and finds what may be emptied. after: NULL, or a ticket per queue. */
-static void plan(struct cache_worker *w, const uint64_t after[2], struct plan *ret)
+/* Counts both queues and finds what may be emptied. from: a ticket per queue, NULL for 0. */
+static void plan(struct cache_worker *w, const uint64_t from[2], struct plan *ret)
 {
     const struct cache *c = w->c;
     uint64_t ticket[2] = {UINT64_MAX, UINT64_MAX};
@@ -151,7 +151,7 @@ static void plan(struct cache_worker *w, const uint64_t after[2], struct plan *r
         w->queue_bytes[q] += live + atomic_load_explicit(&s->pages_bytes, memory_order_relaxed);
         if (code != CSLAB_SEALED)
             continue;
-        if (t < ticket[q] && (!after || t > after[q])) {
+        if (t < ticket[q] && (!from || t >= from[q])) {
             ticket[q] = t;
             ret->oldest[q] = i;
         }
@@ -286,8 +286,10 @@ static bool over_share(const struct cache *c, uint32_t site)
 static bool survives(struct cache_worker *w, const struct cache_head *h, _Atomic uint64_t *slot,
                      uint64_t word, uint32_t queue, bool as_is)
 {
-    const uint8_t freq = freq_at(h->p) > CACHE_FREQ_MAX ? CACHE_FREQ_MAX : freq_at(h->p);
+    uint8_t freq = freq_at(h->p);
 
+    if (freq > CACHE_FREQ_MAX)
+        freq = CACHE_FREQ_MAX;
     if (expired(w, h))
         return false;
     if (as_is)
@@ -449,7 +451,7 @@ bool cache_tidy(struct cache_worker *w)
 #define SITE_LOOKS 64u /* at records, and as many again for each 16 KiB that are wanted */
 #define SITE_SLAB  16u /* what it costs to find the next slab, in such looks */
 
-/* The next slab the hand goes over: the oldest behind the one before, of the small queue while the
+/* The next slab the hand goes over: the oldest after the one before, of the small queue while the
  * site has more than a tenth of its share there. */
 static bool hand_next(struct cache_worker *w, uint32_t site)
 {
@@ -473,7 +475,7 @@ static bool hand_next(struct cache_worker *w, uint32_t site)
         hand->queue = q;
         hand->off = 0;
         hand->st = atomic_load(cache_slab_st(c, hand->slab));
-        hand->ticket[q] = atomic_load(&cache_slab(c, hand->slab)->ticket);
+        hand->ticket[q] = atomic_load(&cache_slab(c, hand->slab)->ticket) + 1;
         return true;
     }
     return false;
@@ -490,7 +492,7 @@ static void hand_over(struct cache_worker *w, uint32_t site, uint64_t enough, ui
 
     cache_pin_slab(w, slab);
     woff = atomic_load_explicit(&cache_slab(c, slab)->woff, memory_order_acquire);
-    /* Its owner may have taken or freed it since; with the pin on it it stays what it is now. */
+    /* It may have been emptied since it was chosen; with the pin on it it is not given away. */
     if (cache_st_code(hand->st) != CSLAB_SEALED || atomic_load(cache_slab_st(c, slab)) != hand->st)
         woff = 0;
     while (*looks > 0 && cache_site_bytes(c, site) > enough) {

@@ -240,7 +240,7 @@ struct cache_evict {
 };
 /* Where the search for objects of a site that has too much goes on. */
 struct cache_hand {
-    uint64_t ticket[2]; /* queue by queue, of the slab before */
+    uint64_t ticket[2]; /* from which the next slab is sought, per queue */
     uint64_t st;        /* of the slab, when it was chosen */
     uint32_t slab, off, queue;
 };
@@ -489,7 +489,7 @@ bool cache_share_admit(struct cache_worker *w, uint32_t site, uint64_t bytes);
 void cache_share_reap(struct cache *c, uint32_t slot);
 /* What the counters should say, 2 * nshare. */
 void cache_share_sum(const struct cache *c, uint64_t *ret);
-/* Sets the counters that are wrong and still. Returns how many. */
+/* Sets the counters that are wrong and do not change meanwhile. Returns how many. */
 int cache_share_repair(struct cache *c);
 
 /* ---- cache_slab.c ---- */

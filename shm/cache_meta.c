@@ -276,7 +276,7 @@ int cache_meta_name(const struct cache *c, enum cache_kind kind, const struct ca
 
 struct naming {
     struct cache_worker *w;
-    struct cache_meta_site *site;
+    struct cache_meta_share *site;
     unsigned n, missing;
     uint32_t count;
 };
@@ -287,7 +287,7 @@ static void name_site(void *arg, struct cache_hit *h)
     struct cache_meta_view v;
     struct cache_meta_target t;
     for (unsigned i = 0; i < k->n && h->attr.type == CACHE_OBJECT; i++) {
-        struct cache_meta_site *s = &k->site[i];
+        struct cache_meta_share *s = &k->site[i];
         if (s->host[0] || h->attr.site % k->count != s->site)
             continue;
         if (cache_meta_look(k->w, h, &v) < 0 || cache_meta_parse(v.url, &t) < 0)
@@ -301,8 +301,8 @@ static void name_site(void *arg, struct cache_hit *h)
     }
 }
 
-unsigned cache_meta_sites(const struct cache *c, struct cache_worker *w, uint64_t least,
-                          struct cache_meta_site *ret, unsigned max)
+unsigned cache_meta_shares(const struct cache *c, struct cache_worker *w, uint64_t least,
+                           struct cache_meta_share *ret, unsigned max)
 {
     struct naming k = {.w = w, .site = ret, .count = cache_site_count(c)};
     uint64_t cursor = 0;
@@ -314,7 +314,7 @@ unsigned cache_meta_sites(const struct cache *c, struct cache_worker *w, uint64_
         k.n += k.n < max;
         for (at = at < max ? at : max - 1; at > 0 && ret[at - 1].bytes < bytes; at--)
             ret[at] = ret[at - 1];
-        ret[at] = (struct cache_meta_site){.site = i, .bytes = bytes};
+        ret[at] = (struct cache_meta_share){.site = i, .bytes = bytes};
     }
     k.missing = k.n;
     while (w && k.missing > 0 && cache_walk(w, &cursor, 256, name_site, &k))

@@ -111,12 +111,14 @@ static void acknowledge(struct cache *c, uint32_t i, uint64_t v)
     }
 }
 
+/* The counter is looked at first: who changes it next has told so before. */
 static bool applied(const struct cache *c, uint32_t slot, uint32_t note)
 {
-    const uint64_t op = atomic_load(&note_of(c, slot, note)->op);
+    const _Atomic uint64_t *op = &note_of(c, slot, note)->op;
+    const uint64_t v = atomic_load(op);
 
-    return (op & APPLIED) != 0 ||
-           counter_tag(atomic_load(counter(c, op_counter(op)))) == tag_of(slot, note, op_seq(op));
+    return counter_tag(atomic_load(counter(c, op_counter(v)))) == tag_of(slot, note, op_seq(v)) ||
+           (atomic_load(op) & APPLIED) != 0;
 }
 
 /* Never below zero, which only damage could bring about. */
@@ -223,9 +225,10 @@ static void reap_note(struct cache *c, uint32_t slot, uint32_t note)
         uncount(c, slot, note, &h, word);
 }
 
+/* TAKEN before MADE: a record that was made may be the one that was taken back. */
 void cache_share_reap(struct cache *c, uint32_t slot)
 {
-    for (uint32_t note = 0; note < 2; note++) {
+    for (uint32_t note = TAKEN + 1; note-- > MADE;) {
         if (op_kind(atomic_load(&note_of(c, slot, note)->op)) == NONE)
             continue;
         reap_note(c, slot, note);

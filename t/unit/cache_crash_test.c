@@ -360,6 +360,23 @@ static void do_reap(void)
 
     cache_reap(c, 3, kick);
 }
+/* Another stored a newer version at the same time, so the own record goes again: both notes are
+ * about one record. */
+static void do_give_way(void)
+{
+    const struct cache_key k = fx_key(c, 1);
+    struct cache_head h;
+    _Atomic uint64_t *slot;
+    uint64_t word;
+
+    if (!cache_index_find(w, &k, &h, &word, &slot))
+        _exit(1);
+    atomic_store(&w->row->note[0].word, word);
+    atomic_store(&w->row->note[0].op, 1);
+    (void)cache_index_swap(c, ME, slot, word, &h, 0, false);
+    cache_share_made(c, 0, &h, word, false);
+    cache_unpin_slab(w, cache_word_slab(word));
+}
 static void do_leave(void)
 {
     cache_leave(&w);
@@ -479,6 +496,7 @@ int main(int argc, char **argv)
                {"replace of pages", do_replace_large, 0, 3, 20},
                {"remove", do_remove, 0, 0, 0},
                {"refresh", do_refresh, 0, 0, 0},
+               {"give way to another's", do_give_way, 0, 0, 0},
                {"evict", do_evict, 0, 0, 0},
                {"purge", do_purge, 0, 0, 0},
                {"replaced under a pin", do_pins, 0, 3, 20},
