@@ -25,6 +25,9 @@ static void check_cache(struct conf_load *x, const struct conf_cache *o, bool us
         conf_load_error(x, conf_check_pos(o->origin, "max_object", o->pos),
                         "max_object of [cache " SLICE_FMT "] is more than half of its size",
                         SLICE_ARG(o->name));
+    if (k->max_share < 1000)
+        conf_load_error(x, conf_check_pos(o->origin, "max_share", o->pos),
+                        "max_share of [cache " SLICE_FMT "] is less than 1%%", SLICE_ARG(o->name));
     if (!o->caching.collapse &&
         conf_check_differs(x, CONF_SECT_CACHE, "collapse_timeout", &o->caching))
         conf_load_warn(x, conf_check_pos(o->origin, "collapse_timeout", o->pos),

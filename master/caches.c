@@ -294,10 +294,12 @@ size_t caches_keep_persist(const struct generation *g, int *keep)
 
 void caches_configure(const struct generation *g)
 {
-    for (size_t i = 0; i < g->config->ncache; i++)
-        cache_set_verify(g->cache[i], g->config->cache[i]->k.verify == CONF_CACHE_VERIFY_HEADS
-                                          ? CACHE_VERIFY_HEADS
-                                          : CACHE_VERIFY_ALL);
+    for (size_t i = 0; i < g->config->ncache; i++) {
+        const struct conf_cache_keys *k = &g->config->cache[i]->k;
+        cache_set_verify(g->cache[i], k->verify == CONF_CACHE_VERIFY_HEADS ? CACHE_VERIFY_HEADS
+                                                                           : CACHE_VERIFY_ALL);
+        cache_set_share(g->cache[i], k->max_share);
+    }
 }
 
 void caches_reap(uint32_t slot)

@@ -122,6 +122,16 @@ static bool command_wants(const struct command *m, struct slice cache)
     return !m->name.p || slice_eq(m->name, cache);
 }
 
+/* Whether a cache limits what one host may take: naming hosts takes a look at what is stored. */
+static bool command_shares(void)
+{
+    const struct config *c = master.live->config;
+    bool any = false;
+    for (size_t i = 0; i < c->ncache; i++)
+        any |= c->cache[i]->k.max_share < 100000;
+    return any;
+}
+
 /* What cannot be said of any cache. NULL: fine. */
 static const char *command_problem(struct command *m)
 {
@@ -507,8 +517,29 @@ static void huge_reason(uint64_t huge, bool wanted, char *out, size_t n)
                  end ? in + 1 : "not there");
 }
 
+/* Hosts that take more than half of what one may. */
+#define STAT_SITES 16u
+struct stat_sites {
+    struct cache_meta_share site[STAT_SITES];
+    unsigned n;
+};
+
+static void stat_sites(const struct command *m, struct cache *c, const struct conf_cache *o,
+                       uint64_t size, struct stat_sites *ret)
+{
+    struct cache_worker *w = NULL;
+    ret->n = 0;
+    if (o->k.max_share >= 100000)
+        return;
+    if (m->slot != UINT32_MAX &&
+        cache_join(c, slot_owner_id(master.segment, m->slot), NULL, NULL, &w) < 0)
+        w = NULL;
+    ret->n = cache_meta_shares(c, w, size / 200000 * o->k.max_share, ret->site, STAT_SITES);
+    cache_leave(&w);
+}
+
 static void stat_json(const struct cache_home *h, const struct conf_cache *o,
-                      const struct cache_stat *s, struct json *j)
+                      const struct cache_stat *s, const struct stat_sites *sites, struct json *j)
 {
     json_object(j);
     json_kstr(j, "name", o->name);
@@ -534,6 +565,17 @@ static void stat_json(const struct cache_home *h, const struct conf_cache *o,
     json_ku64(j, "disk_pending", s->disk_pending);
     json_ku64(j, "bodies", s->bodies);
     json_ku64(j, "arriving", s->flights);
+    json_key(j, "max_share_percent");
+    json_double(j, o->k.max_share / 1000.0);
+    json_key(j, "shares");
+    json_array(j);
+    for (unsigned i = 0; i < sites->n; i++) {
+        json_object(j);
+        json_kcstr(j, "host", sites->site[i].host);
+        json_ku64(j, "bytes", sites->site[i].bytes);
+        json_end_object(j);
+    }
+    json_end_array(j);
     for (int i = 0; i < CACHE_CTR__COUNT; i++)
         json_ku64(j, cache_ctr_name((enum cache_ctr)i), s->ctr[i]);
     json_end_object(j);
@@ -547,7 +589,7 @@ static const char *few_digits(char out[32], uint64_t bytes)
 }
 
 static void stat_text(const struct cache_home *h, const struct conf_cache *o,
-                      const struct cache_stat *s, struct buf *out)
+                      const struct cache_stat *s, const struct stat_sites *sites, struct buf *out)
 {
     char a[32], b[32], c[32], why[256];
     uint64_t hits = s->ctr[CACHE_CTR_HIT], asked = hits + s->ctr[CACHE_CTR_MISS];
@@ -576,6 +618,10 @@ static void stat_text(const struct cache_home *h, const struct conf_cache *o,
                "draining\n",
                s->slabs, few_digits(a, s->slab), s->slabs_free, s->slabs_small, s->slabs_main,
                s->slabs_paged, s->slabs_draining);
+    for (unsigned i = 0; i < sites->n; i++)
+        buf_printf(out, "share       %.1f %% of at most %.1f %%: %s\n",
+                   100.0 * (double)sites->site[i].bytes / (double)s->size, o->k.max_share / 1000.0,
+                   sites->site[i].host[0] ? sites->site[i].host : "a host that could not be named");
     buf_printf(out, "lookups     %" PRIu64 ", %.2f %% hits\narriving    %" PRIu64 "\n", asked,
                asked ? 100.0 * (double)hits / (double)asked : 0.0, s->flights);
     for (int i = 0; i < CACHE_CTR__COUNT; i++) {
@@ -588,6 +634,7 @@ static int run_stat(void *arg, struct buf *out)
 {
     const struct command *m = arg;
     const struct generation *g = master.live;
+    struct stat_sites sites;
     struct cache_stat s;
     struct json j;
     json_init(&j, out);
@@ -602,10 +649,11 @@ static int run_stat(void *arg, struct buf *out)
         if (!command_wants(m, g->config->cache[i]->name))
             continue;
         cache_stat(g->cache[i], &s);
+        stat_sites(m, g->cache[i], g->config->cache[i], s.size, &sites);
         if (m->json)
-            stat_json(g->home[i], g->config->cache[i], &s, &j);
+            stat_json(g->home[i], g->config->cache[i], &s, &sites, &j);
         else
-            stat_text(g->home[i], g->config->cache[i], &s, out);
+            stat_text(g->home[i], g->config->cache[i], &s, &sites, out);
     }
     if (m->json) {
         json_end_array(&j);
@@ -755,9 +803,12 @@ void verbs_cache(struct conn *c)
 run:
     if (changes && m->act == ACT_PURGE)
         purge(m);
-    bool joins = m->act != ACT_STAT && (m->act != ACT_FSCK || m->repair);
-    if (joins && slot_claim(master.segment, master.live->number, UINT32_MAX, &m->slot) < 0) {
+    bool joins = m->act == ACT_STAT ? command_shares() : m->act != ACT_FSCK || m->repair;
+    bool joined =
+        joins && slot_claim(master.segment, master.live->number, UINT32_MAX, &m->slot) == 0;
+    if (!joined)
         m->slot = UINT32_MAX;
+    if (joins && !joined && m->act != ACT_STAT) {
         conn_say(c, PROTO_REFUSED, "no free slot for this; try again");
         free(m);
         return;

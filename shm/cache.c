@@ -43,6 +43,7 @@ static uint32_t abi_word(void)
     const uint32_t v[] = {sizeof(struct cache_super),
                           sizeof(struct cache_hot),
                           sizeof(struct cache_row),
+                          sizeof(struct cache_note),
                           sizeof(struct cache_bucket),
                           sizeof(struct cache_ghost),
                           sizeof(struct cache_slab),
@@ -83,6 +84,7 @@ static int geometry(struct cache *c)
         return -ERR_RANGE;
     c->seal_bytes = (uint32_t)clamp(sb->data / 32, 2 * (uint64_t)sb->page_size, 64u << 20);
     sb->nghost = (sb->nbucket + 1) / 2;
+    sb->nshare = pow2_down(clamp(sb->data / 2048, 64, CACHE_SITES));
     /* Names share places, so a purge of many reaches some objects that were not meant: n names
      * among m places catch a further one with (2n/m)^2. */
     sb->ngen = pow2_down(clamp(sb->data / 4096, 8192, 1u << 20));
@@ -96,6 +98,7 @@ static int geometry(struct cache *c)
         [CACHE_AREA_GEN] = (uint64_t)sb->ngen * sizeof(struct cache_gen),
         [CACHE_AREA_INDEX] = (uint64_t)sb->nbucket * sizeof(struct cache_bucket),
         [CACHE_AREA_GHOST] = (uint64_t)sb->nghost * sizeof(struct cache_ghost),
+        [CACHE_AREA_SHARE] = (uint64_t)sb->nshare * 2 * 8,
         [CACHE_AREA_STATE] = (uint64_t)sb->nslab * 8,
         [CACHE_AREA_SLAB] = (uint64_t)sb->nslab * sizeof(struct cache_slab),
         [CACHE_AREA_PAGE] = (uint64_t)c->npage * sizeof(struct cache_page),
@@ -125,8 +128,8 @@ int cache_layout(struct cache *c, const struct cache_options *o)
 
     if (o->size < CACHE_SIZE_MIN || o->size > (uint64_t)1 << 44)
         return -ERR_RANGE;
-    /* Each worker has two slabs open: a few percent of all at most. Rounding up to a power of two
-     * halves the count. */
+    /* Each worker has two slabs open, or four: a few percent of all at most. Rounding up to a power
+     * of two halves the count. */
     if (slab == 0)
         slab = pow2_down(
             clamp(o->size / clamp(32u * (uint64_t)workers, 512, 8192), 16u << 10, 4u << 20));
@@ -190,8 +193,10 @@ static struct cache *handle_new(void)
 {
     struct cache *c = calloc(1, sizeof(*c));
 
-    if (c)
+    if (c) {
         c->fd = -1;
+        c->share = UINT64_MAX;
+    }
     return c;
 }
 
@@ -436,8 +441,10 @@ int cache_join(struct cache *c, uint32_t owner, void (*kick)(void *arg, uint32_t
     w->row = cache_row(c, slot);
     w->slabpin = cache_slabpin(c, slot);
     w->bodypin = cache_bodypin(c, slot);
-    w->open[0].slab = w->open[1].slab = w->ev.slab = w->popen = w->hole_slab = CACHE_NONE;
+    w->open[0].slab = w->open[1].slab = w->rest[0].slab = w->rest[1].slab = CACHE_NONE;
+    w->ev.slab = w->popen = w->hole_slab = CACHE_NONE;
     w->hole_seq = UINT64_MAX;
+    w->hand.slab = CACHE_NONE;
     /* Workers begin at different places, so that their claims rarely meet. */
     w->slab_hint = slot * 7919u % c->sb.nslab;
     w->body_hint = slot * 7919u % c->sb.nbody;

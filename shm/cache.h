@@ -32,10 +32,10 @@
 
 #include <sys/uio.h>
 
-#define CACHE_SLOTS    256u /* worker slots, as SHM_SLOTS */
-#define CACHE_SITES    65536u
-#define CACHE_TAGS     32u  /* surrogate keys of one object */
-#define CACHE_NAMES    24u  /* purge names one lookup may be tested for */
+#define CACHE_SLOTS    256u   /* worker slots, as SHM_SLOTS */
+#define CACHE_SITES    65536u /* values of the hash of a host */
+#define CACHE_TAGS     32u    /* surrogate keys of one object */
+#define CACHE_NAMES    24u    /* purge names one lookup may be tested for */
 #define CACHE_SIZE_MIN (64u << 10)
 #define CACHE_FOREVER  UINT32_MAX
 #define CACHE_UNKNOWN  UINT64_MAX /* a body length nobody has said */
@@ -81,6 +81,12 @@ enum cache_verify {
     CACHE_VERIFY_HEADS /* bodies not: a flipped bit in memory is served */
 };
 void cache_set_verify(struct cache *c, enum cache_verify v); /* of this process's handle */
+
+/* How much of the cache the objects of one site may take, in thousandths of a percent; 100000: all
+ * of it. What a site wants beyond takes the place of what it asked for least, or is not stored.
+ * Sites of which a part of the hash is the same count as one: 16 bits, in caches below 128 MiB
+ * fewer, but a counter for each 2 KiB. */
+void cache_set_share(struct cache *c, uint32_t thousandths); /* of this process's handle */
 
 /* ---- a worker's side ------------------------------------------------------------------------ */
 
@@ -197,7 +203,8 @@ size_t cache_hit_detach_size(const struct cache_hit *h);
 void cache_hit_detach(struct cache_worker *w, struct cache_hit *h, void *buf);
 
 /* Stores a complete object (copied). Replaces what has the key. 0, -ERR_RANGE (too large, too many
- * tags), -ERR_FULL (no room just now), -ERR_EXIST (a newer one came in between). */
+ * tags, or more than the share of its site), -ERR_FULL (no room just now), -ERR_EXIST (a newer one
+ * came in between). */
 int cache_insert(struct cache_worker *w, const struct cache_key *key, const struct cache_attr *attr,
                  const uint64_t *tags, unsigned ntags, struct slice meta, struct slice body);
 /* New meta and attributes for the object of a hit (a 304 came); its body is kept, bodies of pages
@@ -278,12 +285,12 @@ enum cache_claimed cache_claim(struct cache_worker *w, const struct cache_key *k
 void cache_fill_private(struct cache_worker *w, const struct cache_key *key, uint32_t site,
                         struct cache_fill *ret);
 /* The head is known: followers see it. expect: body length or CACHE_UNKNOWN. attr->birth is
- * ignored, the fill has it. meta (and tags) must fit into a page. After -ERR_RANGE (too large) or
- * -ERR_FULL abort the fill with PASS. */
+ * ignored, the fill has it. meta (and tags) must fit into a page. After -ERR_RANGE (too large,
+ * also for its site's share) or -ERR_FULL abort the fill with PASS. */
 int cache_fill_head(struct cache_worker *w, struct cache_fill *f, const struct cache_attr *attr,
                     const uint64_t *tags, unsigned ntags, struct slice meta, uint64_t expect);
 /* Where the next body bytes may be received to: never empty on 0. -ERR_FULL no room,
- * -ERR_RANGE more than max_object. */
+ * -ERR_RANGE more than max_object or than the share of its site. */
 int cache_fill_space(struct cache_worker *w, struct cache_fill *f, struct iovec *ret);
 /* n bytes of that space are filled: readers see them. */
 void cache_fill_commit(struct cache_worker *w, struct cache_fill *f, size_t n);
@@ -358,6 +365,7 @@ int cache_repair(struct cache_worker *w);
     X(FAILED, "fills_failed")                                                                      \
     X(TAKEOVER, "fills_taken_over")                                                                \
     X(NO_ROOM, "no_room")                                                                          \
+    X(OVER_SHARE, "refused_over_share")                                                            \
     X(RACE, "lost_races")                                                                          \
     X(PERSIST, "persisted_bytes")                                                                  \
     X(REFUSED, "refused_files")                                                                    \
@@ -387,5 +395,10 @@ struct cache_stat {
 };
 /* Walks descriptors and index: for people, not for each request. */
 void cache_stat(const struct cache *c, struct cache_stat *ret);
+
+/* Bytes of a site: heads, stored fields and bodies of what can be found. */
+uint64_t cache_site_bytes(const struct cache *c, uint32_t site);
+/* Sites below this number are counted each for itself, others with them: by their remainder. */
+uint32_t cache_site_count(const struct cache *c);
 
 #endif

@@ -120,32 +120,44 @@ static void ghost_clock(const struct cache *c, uint64_t bytes)
 
 /* ---- which slab ---- */
 
-/* Counts both queues and finds the oldest slab of each. */
-static void plan(struct cache_worker *w, uint32_t oldest[2])
+struct plan {
+    uint32_t oldest[2]; /* of each queue, from the ticket on that was asked for */
+    uint32_t hollow;    /* the slab with most holes, if that is more than a quarter of it */
+};
+
+/* Counts both queues and finds what may be emptied. from: a ticket per queue, NULL for 0. */
+static void plan(struct cache_worker *w, const uint64_t from[2], struct plan *ret)
 {
     const struct cache *c = w->c;
     uint64_t ticket[2] = {UINT64_MAX, UINT64_MAX};
+    uint32_t holes = c->sb.slab_size / 4;
 
-    oldest[0] = oldest[1] = CACHE_NONE;
+    *ret = (struct plan){{CACHE_NONE, CACHE_NONE}, CACHE_NONE};
     w->queue_bytes[0] = w->queue_bytes[1] = 0;
     for (uint32_t i = 0; i < c->sb.nslab; i++) {
         const struct cache_slab *s = cache_slab(c, i);
         const uint32_t code =
             cache_st_code(atomic_load_explicit(cache_slab_st(c, i), memory_order_acquire));
-        uint64_t t, bytes;
-        uint32_t q, woff;
+        uint32_t q, woff, live;
+        uint64_t t;
 
         if (code != CSLAB_SEALED && code != CSLAB_OPEN && code != CSLAB_EVICT)
             continue;
         q = atomic_load_explicit(&s->queue, memory_order_relaxed) & 1u;
         t = atomic_load_explicit(&s->ticket, memory_order_relaxed);
         woff = atomic_load_explicit(&s->woff, memory_order_relaxed);
-        bytes = (woff < c->sb.slab_size ? woff : c->sb.slab_size) +
-                atomic_load_explicit(&s->pages_bytes, memory_order_relaxed);
-        w->queue_bytes[q] += bytes;
-        if (code == CSLAB_SEALED && t < ticket[q]) {
+        live = atomic_load_explicit(&s->live, memory_order_relaxed);
+        live = live < woff ? live : woff < c->sb.slab_size ? woff : c->sb.slab_size;
+        w->queue_bytes[q] += live + atomic_load_explicit(&s->pages_bytes, memory_order_relaxed);
+        if (code != CSLAB_SEALED)
+            continue;
+        if (t < ticket[q] && (!from || t >= from[q])) {
             ticket[q] = t;
-            oldest[q] = i;
+            ret->oldest[q] = i;
+        }
+        if (woff - live > holes) {
+            holes = woff - live;
+            ret->hollow = i;
         }
     }
 }
@@ -160,25 +172,31 @@ static uint64_t small_target(const struct cache_worker *w)
     return tenth > slabs ? tenth : slabs;
 }
 
+static bool own_records(const struct cache_worker *w, uint32_t queue)
+{
+    return w->rest[queue].slab != CACHE_NONE ||
+           (w->open[queue].slab != CACHE_NONE && w->open[queue].nrec > 0);
+}
+
 static bool choose(struct cache_worker *w)
 {
     struct cache *c = w->c;
-    uint32_t oldest[2];
+    struct plan p;
 
     for (int t = 0; t < CACHE_TRIES; t++) {
         uint32_t q, slab;
         uint64_t st;
 
-        plan(w, oldest);
-        q = oldest[1] == CACHE_NONE ||
-                    (w->queue_bytes[0] > small_target(w) && oldest[0] != CACHE_NONE)
+        plan(w, NULL, &p);
+        q = p.oldest[1] == CACHE_NONE ||
+                    (w->queue_bytes[0] > small_target(w) && p.oldest[0] != CACHE_NONE)
                 ? 0
                 : 1;
-        slab = oldest[q];
+        slab = p.hollow != CACHE_NONE ? p.hollow : p.oldest[q];
         if (slab == CACHE_NONE) {
             /* Everything is in open slabs: the own ones can be sealed. */
-            q = w->open[0].slab != CACHE_NONE && w->open[0].nrec > 0 ? 0 : 1;
-            if (w->open[q].slab == CACHE_NONE || w->open[q].nrec == 0)
+            q = own_records(w, 0) ? 0 : 1;
+            if (!own_records(w, q))
                 return false;
             cache_slab_seal_own(w, q);
             continue;
@@ -188,7 +206,9 @@ static bool choose(struct cache_worker *w)
             !atomic_compare_exchange_strong(cache_slab_st(c, slab), &st,
                                             cache_st(w->owner, cache_st_gen(st), CSLAB_EVICT)))
             continue;
-        w->ev = (struct cache_evict){.slab = slab, .queue = q};
+        w->ev = (struct cache_evict){.slab = slab,
+                                     .queue = atomic_load(&cache_slab(c, slab)->queue) & 1u,
+                                     .hollow = p.hollow != CACHE_NONE};
         return true;
     }
     return false;
@@ -212,19 +232,22 @@ static void copy_notes(unsigned char *to, const unsigned char *from, uint8_t fre
     atomic_store_explicit(&new->checked, atomic_load_explicit(&old->checked, memory_order_relaxed),
                           memory_order_relaxed);
     atomic_store_explicit(&new->freq, freq, memory_order_relaxed);
-    memset(new->spare, 0, sizeof(new->spare));
+    new->spare = 0;
+    atomic_store_explicit(&new->counted, 0, memory_order_relaxed);
 }
 
-/* A survivor goes to the end of the main queue: its record is copied, its pages stay. */
+/* A survivor goes to the end of a queue: its record is copied, its pages stay. */
 static bool keep(struct cache_worker *w, const struct cache_head *h, _Atomic uint64_t *slot,
-                 uint64_t word, uint8_t freq)
+                 uint64_t word, uint32_t queue, uint8_t freq)
 {
     struct cache *c = w->c;
     const uint64_t pages = (uint64_t)h->npages << c->page_shift;
     uint32_t slab, off;
     unsigned char *to;
+    uint64_t new;
+    bool done;
 
-    if (cache_slab_reserve(w, 1, h->len, false, &slab, &off) < 0)
+    if (cache_slab_reserve(w, queue, h->len, false, &slab, &off) < 0)
         return false;
     to = cache_slab_data(c, slab) + off;
     /* Readers write to the last bytes of the head meanwhile. */
@@ -232,15 +255,18 @@ static bool keep(struct cache_worker *w, const struct cache_head *h, _Atomic uin
     memcpy(to + sizeof(struct cache_rec), h->p + sizeof(struct cache_rec),
            h->len - sizeof(struct cache_rec));
     copy_notes(to, h->p, freq);
-    cache_slab_took(w, 1, h->len, pages);
+    cache_slab_took(w, queue, slab, h->len, pages);
     /* Damage is not carried on. */
     struct cache_head copy;
     if (cache_record_load(c, slab, off, c->sb.slab_size, &copy) < 0)
         return false;
-    if (!cache_index_swap(c, w->owner, slot, word, h, cache_word(&h->key, slab, off), true))
-        return false;
-    cache_count(w, CACHE_CTR_COPY_BYTES, h->len);
-    return true;
+    new = cache_word(&h->key, slab, off);
+    cache_share_count(c, w->slot, &copy, new);
+    done = cache_index_swap(c, w->owner, slot, word, h, new, true);
+    cache_share_made(c, w->slot, &copy, new, done);
+    if (done)
+        cache_count(w, CACHE_CTR_COPY_BYTES, h->len);
+    return done;
 }
 
 static bool expired(const struct cache_worker *w, const struct cache_head *h)
@@ -250,31 +276,50 @@ static bool expired(const struct cache_worker *w, const struct cache_head *h)
     return w->now_s > h->base + (uint64_t)h->fresh + grace;
 }
 
-static void evict_record(struct cache_worker *w, const struct cache_head *h, uint64_t word)
+/* Far above its share, which was made smaller: nothing of it is carried on. */
+static bool over_share(const struct cache *c, uint32_t site)
+{
+    return c->share != UINT64_MAX && cache_site_bytes(c, site) > c->share + c->share / 8;
+}
+
+/* Whether it outlives the slab it is in, and as what. as_is: only room is to be made of holes. */
+static bool survives(struct cache_worker *w, const struct cache_head *h, _Atomic uint64_t *slot,
+                     uint64_t word, uint32_t queue, bool as_is)
+{
+    uint8_t freq = freq_at(h->p);
+
+    if (freq > CACHE_FREQ_MAX)
+        freq = CACHE_FREQ_MAX;
+    if (expired(w, h))
+        return false;
+    if (as_is)
+        return keep(w, h, slot, word, queue, freq);
+    if (freq == 0 || over_share(w->c, h->site) ||
+        !keep(w, h, slot, word, 1, (uint8_t)(queue == 0 ? 0 : freq - 1)))
+        return false;
+    cache_count(w, queue == 0 ? CACHE_CTR_PROMOTE : CACHE_CTR_KEEP, 1);
+    return true;
+}
+
+/* Of a slab of the queue, pinned or owned. */
+static void evict_record(struct cache_worker *w, const struct cache_head *h, uint64_t word,
+                         uint32_t queue, bool as_is)
 {
     struct cache *c = w->c;
     _Atomic uint64_t *slot = cache_index_slot(c, &h->key, word);
-    const uint8_t freq = freq_at(h->p);
     const uint64_t bytes = h->len + ((uint64_t)h->npages << c->page_shift);
 
-    if (!slot)
+    if (!slot || survives(w, h, slot, word, queue, as_is))
         return;
-    if (freq > 0 && !expired(w, h) &&
-        keep(w, h, slot, word,
-             (uint8_t)(w->ev.queue == 0 ? 0
-                                        : (freq > CACHE_FREQ_MAX ? CACHE_FREQ_MAX : freq) - 1))) {
-        cache_count(w, w->ev.queue == 0 ? CACHE_CTR_PROMOTE : CACHE_CTR_KEEP, 1);
-        return;
-    }
     if (!cache_index_swap(c, w->owner, slot, word, h, 0, false)) {
         /* Another is about to give its body up; he will find that no word leads to it. */
-        if (atomic_compare_exchange_strong(slot, &word, 0))
+        if (cache_share_swap(c, w->slot, slot, word, h, 0))
             cache_count(w, CACHE_CTR_EVICT, 1);
         return;
     }
     cache_count(w, CACHE_CTR_EVICT, 1);
     cache_count(w, CACHE_CTR_EVICT_BYTES, bytes);
-    if (w->ev.queue == 0) {
+    if (queue == 0) {
         cache_ghost_put(w, &h->key);
         ghost_clock(c, bytes);
     }
@@ -321,7 +366,7 @@ bool cache_evict_step(struct cache_worker *w, unsigned n)
             finish(w);
             return true;
         }
-        evict_record(w, &h, cache_word(&h.key, w->ev.slab, w->ev.off));
+        evict_record(w, &h, cache_word(&h.key, w->ev.slab, w->ev.off), w->ev.queue, w->ev.hollow);
         w->ev.off += h.len;
         w->ev.nrec++;
     }
@@ -353,10 +398,14 @@ static void evict_pages(struct cache_worker *w)
         struct cache_head h;
         uint64_t word;
 
-        if ((o & 0xffu) == 2u && body < c->sb.nbody &&
-            cache_index_body(c, body, gen, &slot, &word, &h) &&
-            cache_index_swap(c, w->owner, slot, word, &h, 0, false))
+        if ((o & 0xffu) != 2u || body >= c->sb.nbody ||
+            !cache_index_body(c, body, gen, &slot, &word, &h))
+            continue;
+        /* The word still standing after the pin, the header was read from what it leads to. */
+        cache_pin_slab(w, cache_word_slab(word));
+        if (cache_index_swap(c, w->owner, slot, word, &h, 0, false))
             cache_count(w, CACHE_CTR_EVICT, 1);
+        cache_unpin_slab(w, cache_word_slab(word));
     }
     (void)cache_slab_close(c, w->owner, best);
 }
@@ -395,6 +444,89 @@ bool cache_tidy(struct cache_worker *w)
     if (w->ev.slab == CACHE_NONE && cache_slab_scan(w, &slab) >= w->low)
         return false;
     return cache_evict_step(w, 64);
+}
+
+/* ---- a site's share ---- */
+
+#define SITE_LOOKS 64u /* at records, and as many again for each 16 KiB that are wanted */
+#define SITE_SLAB  16u /* what it costs to find the next slab, in such looks */
+
+/* The next slab the hand goes over: the oldest after the one before, of the small queue while the
+ * site has more than a tenth of its share there. */
+static bool hand_next(struct cache_worker *w, uint32_t site)
+{
+    const struct cache *c = w->c;
+    struct cache_hand *hand = &w->hand;
+    const uint32_t first = cache_share_queue(c, 0, site) > c->share / 10 ? 0 : 1;
+
+    for (uint32_t t = 0; t < 4; t++) {
+        /* Both queues, then both from their beginnings. */
+        const uint32_t q = first ^ (t & 1u);
+        struct plan p;
+
+        if (cache_share_queue(c, q, site) == 0)
+            continue;
+        if (t >= 2)
+            hand->ticket[q] = 0;
+        plan(w, hand->ticket, &p);
+        if (p.oldest[q] == CACHE_NONE)
+            continue;
+        hand->slab = p.oldest[q];
+        hand->queue = q;
+        hand->off = 0;
+        hand->st = atomic_load(cache_slab_st(c, hand->slab));
+        hand->ticket[q] = atomic_load(&cache_slab(c, hand->slab)->ticket) + 1;
+        return true;
+    }
+    return false;
+}
+
+/* What S3-FIFO would do to the slab's records, done to those of this site: the others stay. */
+static void hand_over(struct cache_worker *w, uint32_t site, uint64_t enough, uint32_t *looks)
+{
+    struct cache *c = w->c;
+    struct cache_hand *hand = &w->hand;
+    const uint32_t slab = hand->slab, mask = c->sb.nshare - 1;
+    struct cache_head h;
+    uint32_t woff;
+
+    cache_pin_slab(w, slab);
+    woff = atomic_load_explicit(&cache_slab(c, slab)->woff, memory_order_acquire);
+    /* It may have been emptied since it was chosen; with the pin on it it is not given away. */
+    if (cache_st_code(hand->st) != CSLAB_SEALED || atomic_load(cache_slab_st(c, slab)) != hand->st)
+        woff = 0;
+    while (*looks > 0 && cache_site_bytes(c, site) > enough) {
+        if (hand->off >= woff || cache_record_load(c, slab, hand->off, woff, &h) < 0) {
+            hand->slab = CACHE_NONE;
+            break;
+        }
+        if (((h.site ^ site) & mask) == 0)
+            evict_record(w, &h, cache_word(&h.key, slab, hand->off), hand->queue, false);
+        hand->off += h.len;
+        --*looks;
+    }
+    cache_unpin_slab(w, slab);
+}
+
+bool cache_evict_site(struct cache_worker *w, uint32_t site, uint64_t bytes)
+{
+    const uint64_t share = w->c->share, before = cache_site_bytes(w->c, site);
+    uint32_t looks = SITE_LOOKS * (1 + (uint32_t)(bytes < 1u << 20 ? bytes >> 14 : 64));
+    uint64_t enough;
+
+    if (bytes > share)
+        return false;
+    if (before + bytes <= share)
+        return true;
+    /* With a smaller share than before the site gives back more than it gets, step by step. */
+    enough = share - bytes;
+    while (looks > 0 && cache_site_bytes(w->c, site) > enough) {
+        if (w->hand.slab == CACHE_NONE && !hand_next(w, site))
+            break;
+        hand_over(w, site, enough, &looks);
+        looks -= looks < SITE_SLAB ? looks : SITE_SLAB;
+    }
+    return cache_site_bytes(w->c, site) + bytes <= (before > share ? before : share);
 }
 
 void cache_evict_stop(struct cache_worker *w)

@@ -264,8 +264,12 @@ static int next_page(struct cache_worker *w, struct cache_fill *f)
     struct cache *c = w->c;
     struct cache_bodyd *d = cache_bodyd(c, f->body);
     uint32_t page;
-    const int rc = cache_body_page(w, f->body, f->body_gen, &page);
+    int rc;
 
+    /* The pages count when they are published; that there is room for them is seen to now. */
+    if (!cache_share_admit(w, f->attr.site, ((uint64_t)f->npages + 1) << c->page_shift))
+        return -ERR_RANGE;
+    rc = cache_body_page(w, f->body, f->body_gen, &page);
     if (rc < 0)
         return rc;
     if (f->page == CACHE_NONE) {
@@ -293,17 +297,21 @@ int cache_fill_head(struct cache_worker *w, struct cache_fill *f, const struct c
     if (ntags > CACHE_TAGS || lead >= c->sb.page_size || attr->type >= CACHE_TYPE__COUNT ||
         (expect != CACHE_UNKNOWN && expect > c->sb.max_object))
         return -ERR_RANGE;
+    if (expect != CACHE_UNKNOWN && expect > c->share) {
+        cache_count(w, CACHE_CTR_OVER_SHARE, 1);
+        return -ERR_RANGE;
+    }
     rc = cache_body_new(w, &f->key, f->flight, &f->body, &f->body_gen);
     if (rc < 0)
         return rc;
+    f->attr = *attr;
+    f->attr.birth = birth;
     rc = next_page(w, f);
     if (rc < 0) {
         cache_body_release(c, w->owner, f->body, f->body_gen, CBODY_FILL);
         f->body = CACHE_NONE;
         return rc;
     }
-    f->attr = *attr;
-    f->attr.birth = birth;
     f->ntags = ntags;
     f->lead = (uint32_t)lead;
     f->expect = expect;

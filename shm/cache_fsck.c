@@ -181,6 +181,25 @@ static void check_rows(struct fsck *f)
     }
 }
 
+static void check_shares(struct fsck *f)
+{
+    const struct cache *c = f->c;
+    uint64_t *sum = malloc(2 * c->sb.nshare * sizeof(*sum));
+
+    if (sum)
+        cache_share_sum(c, sum);
+    for (uint32_t i = 0; sum && i < c->sb.nshare; i++) {
+        for (uint32_t q = 0; q < 2; q++) {
+            const uint64_t want = sum[q * c->sb.nshare + i], have = cache_share_queue(c, q, i);
+
+            if (want != have)
+                finding(f, "site %" PRIu32 " is counted with %" PRIu64 " bytes, has %" PRIu64, i,
+                        have, want);
+        }
+    }
+    free(sum);
+}
+
 int cache_fsck(const struct cache *c, bool still, struct buf *out)
 {
     struct fsck f = {c, out, still, 0};
@@ -194,6 +213,8 @@ int cache_fsck(const struct cache *c, bool still, struct buf *out)
     check_bodies(&f);
     check_flights(&f);
     check_rows(&f);
+    if (still)
+        check_shares(&f);
     if (f.n > FINDINGS_PRINTED)
         buf_printf(out, "and %d more\n", f.n - FINDINGS_PRINTED);
     return f.n;

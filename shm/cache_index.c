@@ -116,8 +116,8 @@ bool cache_index_swap(struct cache *c, uint32_t owner, _Atomic uint64_t *slot, u
 {
     const bool body = h->body != CACHE_NONE && !same_body;
     struct cache_slab *s = cache_slab(c, cache_word_slab(old));
-    uint64_t expect = old, st;
     bool claimed = false;
+    uint64_t st;
 
     if (body) {
         st = atomic_load(&cache_bodyd(c, h->body)->st);
@@ -128,7 +128,7 @@ bool cache_index_swap(struct cache *c, uint32_t owner, _Atomic uint64_t *slot, u
                 return false;
         }
     }
-    if (!atomic_compare_exchange_strong(slot, &expect, new)) {
+    if (!cache_share_swap(c, owner & 0xffu, slot, old, h, new)) {
         if (claimed) {
             st = cache_st(owner, h->body_gen, CBODY_DYING);
             atomic_compare_exchange_strong(&cache_bodyd(c, h->body)->st, &st,
@@ -296,9 +296,10 @@ void cache_index_sweep(struct cache *c, uint32_t owner, uint32_t slab)
 
             if (v == 0 || cache_word_slab(v) != slab)
                 continue;
-            if (load_word(c, v, &h) == 0 && cache_index_swap(c, owner, slot, v, &h, 0, false))
-                continue;
-            atomic_compare_exchange_strong(slot, &v, 0);
+            if (load_word(c, v, &h) < 0)
+                atomic_compare_exchange_strong(slot, &v, 0);
+            else if (!cache_index_swap(c, owner, slot, v, &h, 0, false))
+                (void)cache_share_swap(c, owner & 0xffu, slot, v, &h, 0);
         }
     }
 }

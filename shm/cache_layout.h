@@ -28,6 +28,7 @@ enum cache_area {
     CACHE_AREA_GEN,
     CACHE_AREA_INDEX,
     CACHE_AREA_GHOST,
+    CACHE_AREA_SHARE,
     CACHE_AREA_STATE,
     CACHE_AREA_SLAB,
     CACHE_AREA_PAGE,
@@ -47,6 +48,7 @@ struct cache_super {
     uint64_t size; /* of the mapping */
     uint64_t data, max_object;
     uint32_t slab_size, page_size, nslab, nbucket, nghost, ngen, nbody, nbodypin, nflight, nslot;
+    uint32_t nshare, zero;
     uint64_t off[CACHE_AREA__COUNT];
     struct hash_key key;
     uint32_t seed; /* of the records' CRCs */
@@ -67,9 +69,14 @@ struct cache_hot {
     struct cache_seq purge[CACHE_SHARDS];
 };
 
+/* A change of the bytes per site that is under way, see cache_share.c. */
+struct cache_note {
+    _Atomic uint64_t op, word;
+};
 struct cache_row {
     _Alignas(64) _Atomic uint32_t owner;
     _Atomic uint32_t asleep;
+    struct cache_note note[2];
     _Alignas(64) _Atomic uint64_t ctr[CACHE_CTR__COUNT];
 };
 
@@ -182,7 +189,8 @@ struct cache_rec {
     _Atomic uint32_t checked; /* purge count it was tested against:31 | softly purged:1; one word,
                                * so that two who test at once leave no mixture */
     _Atomic uint8_t freq;
-    uint8_t spare[3];
+    uint8_t spare;
+    _Atomic uint16_t counted; /* CACHE_COUNTED*, 0: not */
 };
 _Static_assert(sizeof(struct cache_rec) == 72 && offsetof(struct cache_rec, checked) == 64,
                "record layout");
@@ -193,8 +201,10 @@ struct cache_rec_paged {
     uint32_t body, lead;
 };
 _Static_assert(sizeof(struct cache_rec_paged) == 16, "record layout");
-#define CACHE_REC_LEAD  1u
-#define CACHE_REC_PAGED 2u
+#define CACHE_COUNTED    1u
+#define CACHE_COUNTED_BY 0x100u /* | slot: which takes it off */
+#define CACHE_REC_LEAD   1u
+#define CACHE_REC_PAGED  2u
 
 struct cache {
     int fd;
@@ -203,6 +213,7 @@ struct cache {
     unsigned char *base;
     struct cache_super sb; /* the process's own copy: never read again from the mapping */
     uint32_t page_shift, slab_pages, npage;
+    uint64_t share;      /* most bytes of a site; UINT64_MAX: all */
     uint32_t seal_bytes; /* a slab is sealed when its records lead to that much in pages */
 };
 
@@ -225,6 +236,13 @@ struct cache_open {
 struct cache_evict {
     uint32_t slab, off, nrec, queue; /* slab CACHE_NONE: none */
     bool broken;                     /* its records cannot be walked to the end */
+    bool hollow;                     /* with many holes: what is left is moved as it is */
+};
+/* Where the search for objects of a site that has too much goes on. */
+struct cache_hand {
+    uint64_t ticket[2]; /* from which the next slab is sought, per queue */
+    uint64_t st;        /* of the slab, when it was chosen */
+    uint32_t slab, off, queue;
 };
 
 struct cache_worker {
@@ -236,8 +254,9 @@ struct cache_worker {
     uint32_t *slabpins, *bodypins;       /* ... and the truth about them */
     uint16_t *followers;                 /* per flight, of this worker */
     struct cache_row *row;
-    struct cache_open open[2];
+    struct cache_open open[2], rest[2]; /* rest: the one before, for what fits its end */
     struct cache_evict ev;
+    struct cache_hand hand;
     uint32_t popen, popen_next;    /* slab whose pages are handed out in order */
     uint32_t hole_slab, hole_page; /* where the last hole was found */
     uint64_t hole_seq;             /* page_free when none was found */
@@ -451,6 +470,28 @@ bool cache_hit_begin(struct cache_worker *w, const struct cache_head *h, uint64_
 /* Writes and publishes; sets p->version. As cache_insert. */
 int cache_store_record(struct cache_worker *w, struct cache_parts *p);
 
+/* ---- cache_share.c ---- */
+
+/* A record that nothing leads to yet is counted for its site. Ended by cache_share_made. */
+void cache_share_count(struct cache *c, uint32_t slot, const struct cache_head *h, uint64_t word);
+/* led_to: a word led to it, whatever came of that; else it is not counted any more. */
+void cache_share_made(struct cache *c, uint32_t slot, const struct cache_head *h, uint64_t word,
+                      bool led_to);
+/* *place: old -> new (0: nothing), and the old record is not counted any more. h: its header; its
+ * slab is pinned or owned. */
+bool cache_share_swap(struct cache *c, uint32_t slot, _Atomic uint64_t *place, uint64_t old,
+                      const struct cache_head *h, uint64_t new);
+uint64_t cache_share_queue(const struct cache *c, uint32_t queue, uint32_t site);
+/* Whether the site may store so much more within its share, which makes room for it. If not, that
+ * is counted. */
+bool cache_share_admit(struct cache_worker *w, uint32_t site, uint64_t bytes);
+/* Ends what a dead slot had begun; before its pins go. */
+void cache_share_reap(struct cache *c, uint32_t slot);
+/* What the counters should say, 2 * nshare. */
+void cache_share_sum(const struct cache *c, uint64_t *ret);
+/* Sets the counters that are wrong and do not change meanwhile. Returns how many. */
+int cache_share_repair(struct cache *c);
+
 /* ---- cache_slab.c ---- */
 
 bool cache_slab_pinned(const struct cache *c, uint32_t slab);
@@ -458,7 +499,8 @@ bool cache_slab_pinned(const struct cache *c, uint32_t slab);
  * by evicting. -ERR_FULL. cache_slab_took makes them part of it. */
 int cache_slab_reserve(struct cache_worker *w, uint32_t queue, uint32_t len, bool forced,
                        uint32_t *ret_slab, uint32_t *ret_off);
-void cache_slab_took(struct cache_worker *w, uint32_t queue, uint32_t len, uint64_t pages_bytes);
+void cache_slab_took(struct cache_worker *w, uint32_t queue, uint32_t slab, uint32_t len,
+                     uint64_t pages_bytes);
 void cache_slab_seal(struct cache *c, uint32_t slab, uint32_t owner);
 void cache_slab_seal_own(struct cache_worker *w, uint32_t queue);
 /* DRAIN or PAGES -> FREE when nothing in it is pinned or used; DRAIN -> PAGES when only pages are.
@@ -501,6 +543,9 @@ bool cache_evict_step(struct cache_worker *w, unsigned n);
 bool cache_evict_slab(struct cache_worker *w, uint32_t *ret);
 void cache_evict_pace(struct cache_worker *w, uint32_t bytes);
 void cache_evict_stop(struct cache_worker *w);
+/* Room for more bytes of a site within its share, by taking out what it asked for least. false:
+ * there is too little of it to be found just now. */
+bool cache_evict_site(struct cache_worker *w, uint32_t site, uint64_t bytes);
 bool cache_ghost_take(struct cache_worker *w, const struct cache_key *k);
 void cache_ghost_put(struct cache_worker *w, const struct cache_key *k);
 

@@ -271,3 +271,53 @@ int cache_meta_name(const struct cache *c, enum cache_kind kind, const struct ca
     *ret = name_of(c, kind, &text);
     return 0;
 }
+
+/* ---- sites ---- */
+
+struct naming {
+    struct cache_worker *w;
+    struct cache_meta_share *site;
+    unsigned n, missing;
+    uint32_t count;
+};
+
+static void name_site(void *arg, struct cache_hit *h)
+{
+    struct naming *k = arg;
+    struct cache_meta_view v;
+    struct cache_meta_target t;
+    for (unsigned i = 0; i < k->n && h->attr.type == CACHE_OBJECT; i++) {
+        struct cache_meta_share *s = &k->site[i];
+        if (s->host[0] || h->attr.site % k->count != s->site)
+            continue;
+        if (cache_meta_look(k->w, h, &v) < 0 || cache_meta_parse(v.url, &t) < 0)
+            return;
+        const struct slice host = bare_host(t.host);
+        size_t n = 0;
+        for (; n < host.n && n < sizeof s->host - 1; n++)
+            s->host[n] = lower(host.p[n]);
+        s->host[n] = '\0';
+        k->missing--;
+    }
+}
+
+unsigned cache_meta_shares(const struct cache *c, struct cache_worker *w, uint64_t least,
+                           struct cache_meta_share *ret, unsigned max)
+{
+    struct naming k = {.w = w, .site = ret, .count = cache_site_count(c)};
+    uint64_t cursor = 0;
+    for (uint32_t i = 0; i < k.count; i++) {
+        const uint64_t bytes = cache_site_bytes(c, i);
+        unsigned at = k.n;
+        if (bytes == 0 || bytes < least || (k.n == max && bytes <= ret[max - 1].bytes))
+            continue;
+        k.n += k.n < max;
+        for (at = at < max ? at : max - 1; at > 0 && ret[at - 1].bytes < bytes; at--)
+            ret[at] = ret[at - 1];
+        ret[at] = (struct cache_meta_share){.site = i, .bytes = bytes};
+    }
+    k.missing = k.n;
+    while (w && k.missing > 0 && cache_walk(w, &cursor, 256, name_site, &k))
+        ;
+    return k.n;
+}

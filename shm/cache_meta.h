@@ -44,6 +44,17 @@ struct cache_meta_view {
  * -ERR_CORRUPT. */
 int cache_meta_look(struct cache_worker *w, const struct cache_hit *h, struct cache_meta_view *ret);
 
+/* The sites that take most. */
+struct cache_meta_share {
+    uint32_t site; /* below cache_site_count */
+    uint64_t bytes;
+    char host[256]; /* one that is counted there, without port; "": none was found */
+};
+/* At most max of those with `least` bytes or more, the largest first. Returns how many. Walks the
+ * index until it has met all of them. w NULL: they are not named. */
+unsigned cache_meta_shares(const struct cache *c, struct cache_worker *w, uint64_t least,
+                           struct cache_meta_share *ret, unsigned max);
+
 /* ---- names ----
  * They say nothing of scheme and port: who purges http://host/a also purges https://host:8443/a.
  * Paths and queries are compared with %XX of unreserved characters as these characters, other %XX

@@ -397,8 +397,7 @@ static bool worth(const struct cache_persist *p, const struct cache_head *h, uin
 {
     return h->type != CACHE_PASS && h->version < PERSIST_VERSION &&
            cache_index_slot(p->c, &h->key, word) != NULL && cache_record_sound(p->c, h, true) &&
-           cache_purge_peek(p->c, h,
-                            (const uint64_t *)(const void *)(h->p + h->at_tags)) < 2;
+           cache_purge_peek(p->c, h, (const uint64_t *)(const void *)(h->p + h->at_tags)) < 2;
 }
 
 /* Stands in the file's header and name. */

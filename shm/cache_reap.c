@@ -215,6 +215,7 @@ void cache_reap(struct cache *c, uint32_t slot, uint64_t kick[CACHE_SLOTS / 64])
     if (slot >= c->sb.nslot)
         return;
     row = cache_row(c, slot);
+    cache_share_reap(c, slot);
     /* Before the bodies, which may now be free; nothing the corpse had pinned is led to by it. */
     zero_row(cache_slabpin(c, slot), c->sb.nslab);
     zero_row(cache_bodypin(c, slot), c->sb.nbodypin);
@@ -317,5 +318,5 @@ int cache_repair(struct cache_worker *w)
         }
     }
     recount(c);
-    return n;
+    return n + cache_share_repair(c);
 }

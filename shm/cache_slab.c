@@ -2,6 +2,10 @@
 #include "base/err.h"
 #include "shm/cache_layout.h"
 
+/* Slabs of which little is lost at their ends, and caches of few slabs, have no second one open. */
+#define REST_BELOW (256u << 10)
+#define REST_FROM  256u
+
 bool cache_slab_pinned(const struct cache *c, uint32_t slab)
 {
     const uint32_t n = cache_slot_bound(c);
@@ -114,14 +118,18 @@ void cache_slab_seal(struct cache *c, uint32_t slab, uint32_t owner)
                                    cache_st(0, cache_st_gen(st), CSLAB_SEALED));
 }
 
-void cache_slab_seal_own(struct cache_worker *w, uint32_t queue)
+static void seal_open(struct cache_worker *w, struct cache_open *o)
 {
-    struct cache_open *o = &w->open[queue];
-
     if (o->slab == CACHE_NONE)
         return;
     cache_slab_seal(w->c, o->slab, w->owner);
     o->slab = CACHE_NONE;
+}
+
+void cache_slab_seal_own(struct cache_worker *w, uint32_t queue)
+{
+    seal_open(w, &w->rest[queue]);
+    seal_open(w, &w->open[queue]);
 }
 
 static bool claim(struct cache_worker *w, uint32_t slab, enum cache_slab_state to)
@@ -150,24 +158,46 @@ static void start(struct cache_worker *w, uint32_t queue, uint32_t slab)
     w->open[queue] = (struct cache_open){.slab = slab};
 }
 
+static bool fits(const struct cache *c, const struct cache_open *o, uint32_t len)
+{
+    return o->slab != CACHE_NONE && c->sb.slab_size - o->woff >= len &&
+           o->pages_bytes < c->seal_bytes;
+}
+
+/* What the record does not fit into any more: smaller ones may, while the next slab fills. */
+static void put_by(struct cache_worker *w, uint32_t queue)
+{
+    struct cache_open *o = &w->open[queue];
+
+    seal_open(w, &w->rest[queue]);
+    if (w->c->sb.slab_size >= REST_BELOW || w->c->sb.nslab < REST_FROM ||
+        o->pages_bytes >= w->c->seal_bytes) {
+        seal_open(w, o);
+        return;
+    }
+    w->rest[queue] = *o;
+    o->slab = CACHE_NONE;
+}
+
 int cache_slab_reserve(struct cache_worker *w, uint32_t queue, uint32_t len, bool forced,
                        uint32_t *ret_slab, uint32_t *ret_off)
 {
     const struct cache *c = w->c;
-    struct cache_open *o = &w->open[queue];
+    struct cache_open *o = &w->open[queue], *rest = &w->rest[queue];
     uint32_t slab;
 
     if (len > c->sb.slab_size)
         return -ERR_RANGE;
     for (int t = 0; t < CACHE_TRIES; t++) {
-        if (o->slab != CACHE_NONE &&
-            (c->sb.slab_size - o->woff < len || o->pages_bytes >= c->seal_bytes))
-            cache_slab_seal_own(w, queue);
-        if (o->slab != CACHE_NONE) {
-            *ret_slab = o->slab;
-            *ret_off = o->woff;
+        const struct cache_open *at = fits(c, rest, len) ? rest : o;
+
+        if (fits(c, at, len)) {
+            *ret_slab = at->slab;
+            *ret_off = at->woff;
             return 0;
         }
+        if (o->slab != CACHE_NONE)
+            put_by(w, queue);
         /* The last free slab is the evictor's, to copy survivors to. */
         if (cache_slab_scan(w, &slab) <= (forced ? 1u : 0u)) {
             if (!forced || !cache_evict_slab(w, &slab))
@@ -182,9 +212,10 @@ int cache_slab_reserve(struct cache_worker *w, uint32_t queue, uint32_t len, boo
     return -ERR_FULL;
 }
 
-void cache_slab_took(struct cache_worker *w, uint32_t queue, uint32_t len, uint64_t pages_bytes)
+void cache_slab_took(struct cache_worker *w, uint32_t queue, uint32_t slab, uint32_t len,
+                     uint64_t pages_bytes)
 {
-    struct cache_open *o = &w->open[queue];
+    struct cache_open *o = w->rest[queue].slab == slab ? &w->rest[queue] : &w->open[queue];
     struct cache_slab *s = cache_slab(w->c, o->slab);
 
     o->woff += len;

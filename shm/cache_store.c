@@ -72,7 +72,7 @@ static void damaged(struct cache_worker *w, const struct cache_key *key, uint64_
 
     cache_count(w, CACHE_CTR_CORRUPT, 1);
     if (slot && !cache_index_swap(w->c, w->owner, slot, word, h, 0, false))
-        atomic_compare_exchange_strong(slot, &word, 0);
+        (void)cache_share_swap(w->c, w->slot, slot, word, h, 0);
 }
 
 int cache_lookup(struct cache_worker *w, const struct cache_key *key,
@@ -207,17 +207,15 @@ void cache_hit_detach(struct cache_worker *w, struct cache_hit *h, void *buf)
     h->slab = CACHE_NONE;
 }
 
-/* Writes a record into the queue's open slab. *ret: its header as it was read back. */
-static int store(struct cache_worker *w, uint32_t queue, const struct cache_parts *p,
+/* Writes a record into the queue's open slab. *ret: its header as it was read back. It is counted
+ * for its site: cache_share_made is to follow. len: cache_record_size, not 0. */
+static int store(struct cache_worker *w, uint32_t queue, const struct cache_parts *p, uint32_t len,
                  struct cache_head *ret, uint64_t *ret_word)
 {
     struct cache *c = w->c;
-    const uint32_t len = cache_record_size(c, p);
     uint32_t slab, off;
     int rc;
 
-    if (len == 0)
-        return -ERR_RANGE;
     rc = cache_slab_reserve(w, queue, len, true, &slab, &off);
     if (rc < 0) {
         cache_count(w, CACHE_CTR_NO_ROOM, 1);
@@ -227,26 +225,34 @@ static int store(struct cache_worker *w, uint32_t queue, const struct cache_part
     rc = cache_record_load(c, slab, off, c->sb.slab_size, ret);
     if (rc < 0)
         return rc;
-    cache_slab_took(w, queue, len, (uint64_t)ret->npages << c->page_shift);
+    cache_slab_took(w, queue, slab, len, (uint64_t)ret->npages << c->page_shift);
     *ret_word = cache_word(p->key, slab, off);
+    cache_share_count(c, w->slot, ret, *ret_word);
     return 0;
 }
 
 int cache_store_record(struct cache_worker *w, struct cache_parts *p)
 {
+    const uint32_t len = cache_record_size(w->c, p);
     struct cache_head h;
     uint64_t word;
-    const uint32_t queue = p->main || cache_ghost_take(w, p->key);
+    uint32_t queue;
     int rc;
 
+    if (len == 0 ||
+        !cache_share_admit(w, p->attr->site, len + ((uint64_t)p->npages << w->c->page_shift)))
+        return -ERR_RANGE;
+    queue = p->main || cache_ghost_take(w, p->key);
     if (p->version == 0)
         p->version = atomic_fetch_add(&cache_hot(w->c)->version.v, 1) + 1;
-    rc = store(w, queue, p, &h, &word);
-    if (rc == 0)
+    rc = store(w, queue, p, len, &h, &word);
+    if (rc == 0) {
         rc = cache_index_publish(w, &h, word);
+        cache_share_made(w->c, w->slot, &h, word, rc == 0);
+    }
     if (rc == 0)
         cache_count(w, CACHE_CTR_INSERT, 1);
-    cache_evict_pace(w, cache_record_size(w->c, p));
+    cache_evict_pace(w, len);
     return rc;
 }
 
@@ -295,6 +301,8 @@ int cache_refresh(struct cache_worker *w, const struct cache_hit *h, const struc
     struct cache_head old, new;
     _Atomic uint64_t *slot;
     uint64_t word;
+    uint32_t len;
+    bool done;
     int rc;
 
     if (h->slab == CACHE_NONE ||
@@ -303,11 +311,14 @@ int cache_refresh(struct cache_worker *w, const struct cache_hit *h, const struc
     p.tail = slice_of((const char *)h->tail, old.tail_len);
     p.version = atomic_fetch_add(&cache_hot(w->c)->version.v, 1) + 1;
     /* What is worth asking the origin about has been used: to the main queue. */
-    rc = store(w, 1, &p, &new, &word);
+    len = cache_record_size(w->c, &p);
+    rc = len == 0 ? -ERR_RANGE : store(w, 1, &p, len, &new, &word);
     if (rc < 0)
         return rc;
     slot = cache_index_slot(w->c, &h->key, h->word);
-    if (!slot || !cache_index_swap(w->c, w->owner, slot, h->word, &old, word, paged)) {
+    done = slot && cache_index_swap(w->c, w->owner, slot, h->word, &old, word, paged);
+    cache_share_made(w->c, w->slot, &new, word, done);
+    if (!done) {
         cache_count(w, CACHE_CTR_RACE, 1);
         return -ERR_NOENT;
     }

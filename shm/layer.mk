@@ -16,6 +16,7 @@ libshm_a_SOURCES = \
 	shm/cache_reap.c \
 	shm/cache_record.c \
 	shm/cache_restore.c \
+	shm/cache_share.c \
 	shm/cache_slab.c \
 	shm/cache_store.c \
 	shm/cert.c shm/cert.h \
@@ -87,7 +88,7 @@ check_PROGRAMS += t/unit/cache_tsan_test
 UNIT_TESTS += t/unit/cache_tsan_test
 t_unit_cache_tsan_test_SOURCES = t/unit/cache_tsan_test.c t/unit/cache_storm.h t/unit/cache_fixture.h t/unit/tap.h \
 	shm/cache.c shm/cache_body.c shm/cache_evict.c shm/cache_fill.c shm/cache_follow.c shm/cache_fsck.c shm/cache_index.c \
-	shm/cache_key.c shm/cache_purge.c shm/cache_reap.c shm/cache_record.c shm/cache_slab.c shm/cache_store.c shm/crc32c.c
+	shm/cache_key.c shm/cache_purge.c shm/cache_reap.c shm/cache_record.c shm/cache_share.c shm/cache_slab.c shm/cache_store.c shm/crc32c.c
 t_unit_cache_tsan_test_CFLAGS = $(AM_CFLAGS) $(RPD_TSAN)
 t_unit_cache_tsan_test_LDFLAGS = $(AM_LDFLAGS) $(RPD_TSAN)
 t_unit_cache_tsan_test_LDADD = $(LIBS_BASE)
@@ -95,6 +96,11 @@ check_PROGRAMS += t/unit/cache_damage_test
 UNIT_TESTS += t/unit/cache_damage_test
 t_unit_cache_damage_test_SOURCES = t/unit/cache_damage_test.c t/unit/cache_fixture.h t/unit/tap.h
 t_unit_cache_damage_test_LDADD = $(LIBS_SHM)
+check_PROGRAMS += t/unit/cache_share_test
+UNIT_TESTS += t/unit/cache_share_test
+t_unit_cache_share_test_SOURCES = t/unit/cache_share_test.c t/unit/cache_fixture.h t/unit/tap.h
+t_unit_cache_share_test_LDADD = $(LIBS_SHM) -lm
+
 check_PROGRAMS += t/unit/cache_ratio_test
 UNIT_TESTS += t/unit/cache_ratio_test
 t_unit_cache_ratio_test_SOURCES = t/unit/cache_ratio_test.c t/unit/cache_fixture.h t/unit/tap.h

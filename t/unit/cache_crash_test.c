@@ -121,12 +121,19 @@ static int look_at_all(struct cache_worker *x, const char *op, unsigned long ste
     return bad;
 }
 
-static int judge(const char *op, unsigned long step)
+static int judge(const char *op, unsigned long step, unsigned long images)
 {
     uint64_t kick[CACHE_SLOTS / 64];
     struct cache_worker *heir, *mate;
     int bad = 0;
 
+    /* Between a death and its sweep others go on, with the same site's bytes too. */
+    if (images % 2 && !following) {
+        if (cache_join(&copy, HEIR, NULL, NULL, &mate) < 0)
+            tap_bail("join");
+        (void)put(mate, 2000, 1);
+        cache_leave(&mate);
+    }
     cache_reap(&copy, 0, kick);
     memcpy(again, image, c->size);
     cache_reap(&copy, 0, kick);
@@ -199,7 +206,7 @@ static void run(const char *op, void (*f)(void))
         if (memcmp(last, c->base, c->size) != 0) {
             memcpy(last, c->base, c->size);
             memcpy(image, c->base, c->size);
-            bad += judge(op, steps);
+            bad += judge(op, steps, images);
             images++;
         }
         if (ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) < 0 || waitpid(pid, &status, 0) != pid)
@@ -353,6 +360,23 @@ static void do_reap(void)
 
     cache_reap(c, 3, kick);
 }
+/* Another stored a newer version at the same time, so the own record goes again: both notes are
+ * about one record. */
+static void do_give_way(void)
+{
+    const struct cache_key k = fx_key(c, 1);
+    struct cache_head h;
+    _Atomic uint64_t *slot;
+    uint64_t word;
+
+    if (!cache_index_find(w, &k, &h, &word, &slot))
+        _exit(1);
+    atomic_store(&w->row->note[0].word, word);
+    atomic_store(&w->row->note[0].op, 1);
+    (void)cache_index_swap(c, ME, slot, word, &h, 0, false);
+    cache_share_made(c, 0, &h, word, false);
+    cache_unpin_slab(w, cache_word_slab(word));
+}
 static void do_leave(void)
 {
     cache_leave(&w);
@@ -364,7 +388,10 @@ static void setup(void)
         .size = 64u << 10, .slab = 4096, .slots = 4, .objects = 200, .max_object = 16000};
     struct cache_fill f;
     struct cache_follow g;
+    struct cache_head h;
     struct cache_key k;
+    _Atomic uint64_t *slot;
+    uint64_t word;
 
     cache_leave(&w);
     cache_leave(&other);
@@ -405,6 +432,13 @@ static void setup(void)
         (void)cache_fill_head(dead, &f, &a, NULL, 0, SLICE("m"), CACHE_UNKNOWN);
         (void)cache_fill_append(dead, &f, slice_of(buf, 900));
     }
+    /* It died when it had taken a word away and not yet uncounted what that led to. */
+    k = fx_key(c, 0);
+    if (!cache_index_find(dead, &k, &h, &word, &slot))
+        tap_bail("object 0");
+    atomic_store(&dead->row->note[1].word, word);
+    atomic_store(&dead->row->note[1].op, 1);
+    atomic_store(slot, 0);
     cache_pin_slab(dead, 1);
     cache_body_pin(dead, 0);
     (void)cache_evict_step(dead, 1);
@@ -462,6 +496,7 @@ int main(int argc, char **argv)
                {"replace of pages", do_replace_large, 0, 3, 20},
                {"remove", do_remove, 0, 0, 0},
                {"refresh", do_refresh, 0, 0, 0},
+               {"give way to another's", do_give_way, 0, 0, 0},
                {"evict", do_evict, 0, 0, 0},
                {"purge", do_purge, 0, 0, 0},
                {"replaced under a pin", do_pins, 0, 3, 20},

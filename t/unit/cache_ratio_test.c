@@ -208,7 +208,7 @@ int main(void)
     memset(body, 'b', sizeof(body));
     zipf_init(60000, 0.9);
     /* What is lost is mostly room: heads, and the ends of slabs of few records. */
-    replay("zipf", ZIPF, 16u << 20, 400000, 1.2);
+    replay("zipf", ZIPF, 16u << 20, 400000, 1.0);
     replay("zipf", ZIPF, 64u << 20, 300000, 1.0);
     zipf_init(40000, 0.8);
     replay("churn", CHURN, 16u << 20, 400000, 1.0);

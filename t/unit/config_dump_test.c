@@ -41,7 +41,7 @@ static const char every[] =
     "[certificate c]\npair = /c.pem '/c key'\npair = /both.pem\ndefault = on\nocsp = /o\n"
     "[certificate d]\ndirectory = '/d d'\nload = eager\nmax_loaded = 5\n"
     "[cache c]\nsize = 1g\nfile = '/dev/shm/a b'\npersist = '/var/cache/a b'\n"
-    "max_object = 5m\nhuge_pages = off\n"
+    "max_object = 5m\nmax_share = 50%\nhuge_pages = off\n"
     "key = %{host} %{path}\nsort_query = on\nignore_query = utm_* 'a[b]'\n"
     "ignore_cookies = _ga*\ndefault_ttl = 200 203=1m 404=0\nheuristic = 5%\n"
     "heuristic_max = 2h\nstale_while_revalidate = 1m\nstale_if_error = 1d\npass_ttl = 1m\n"

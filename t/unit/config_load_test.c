@@ -750,6 +750,10 @@ static void test_cache_checks(void)
          "t.conf:11:1: error: max_object of [cache main] is more than half of its size\n"
          "    max_object = 6m\n    ^\n",
          "size and max_object");
+    says(REST "cache = main\n[cache main]\nmax_share = 0.5%\n",
+         "t.conf:10:1: error: max_share of [cache main] is less than 1%\n"
+         "    max_share = 0.5%\n    ^\n",
+         "a share of nothing");
     says(REST "cache = a\n[route h/r]\npath = /\ncache = b\n"
               "[cache a]\nfile = /x/y\n[cache b]\nfile = /x/y\n",
          "t.conf:15:1: error: file /x/y is that of [cache a] (t.conf:12) already\n"

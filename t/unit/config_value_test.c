@@ -395,8 +395,8 @@ static void test_cache(void)
     tap_is_int((long long)k->tags.n, 0, "no tags");
     tap_is_str(k->file, "x", "file");
     tap_ok(d->size == 256 << 20 && d->max_object == 32 << 20 && d->huge_pages && cd->collapse &&
-               cd->heuristic == 10000 && cd->min_uses == 1 && cd->client_control &&
-               !d->purge_token.n && !d->file.n && !cd->default_ttl.n,
+               cd->heuristic == 10000 && cd->min_uses == 1 && d->max_share == 100000 &&
+               cd->client_control && !d->purge_token.n && !d->file.n && !cd->default_ttl.n,
            "defaults");
     tap_is_str(cd->key, "%{scheme} %{host} %{path} %{query}", "key");
     tap_ok(d->tags.n == 2 && slice_eq(d->tags.v[1], SLICE("Cache-Tag")), "tags");
