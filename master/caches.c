@@ -4,10 +4,12 @@
 
 #include "base/err.h"
 #include "base/proc.h"
+#include "master/fdstore.h"
 #include "master/master.h"
 #include "shm/cache_persist.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -21,6 +23,8 @@ _Static_assert(CACHE_SLOTS == SHM_SLOTS, "a worker has the same slot in the segm
 
 /* Workers whose master died finish what they have; those that have nothing end at once. */
 #define LOCK_WAIT_S 2
+/* cache_create() makes them; who could still change the size could end us by SIGBUS. */
+#define CACHE_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
 /* ---- Making ---- */
 
@@ -173,6 +177,8 @@ static int caches_make(const struct conf_cache *o, uint32_t workers, struct conf
                           SLICE_ARG(o->name), rc == -ERR_SYS ? strerror(errno) : err_text(rc));
             return -ERR_INVAL;
         }
+        if (fdstore_on())
+            (void)caches_lock(cache_fd(c), false); /* for who gets it back from systemd */
         if (o->k.file.n > 0)
             LOG_WARN("cache_memory",
                      "cache " SLICE_FMT " is new, empty, in memory; the next reload tries its file "
@@ -248,6 +254,10 @@ static int caches_get(const struct conf_cache *o, uint32_t workers, struct conf_
                       struct cache_home **ret)
 {
     struct cache_home *now = caches_current(o->name);
+    if (now && now->workers == 0) { /* nobody knows any more how it was asked for */
+        now->workers = workers;
+        now->huge = o->k.huge_pages;
+    }
     if (now && caches_describes(now, o)) {
         *ret = now;
         return 0;
@@ -355,7 +365,7 @@ void caches_note(const struct generation *g, bool first, struct buf *out)
         if (!h->told && h->file.n > 0)
             buf_printf(out, "cache " SLICE_FMT ": " SLICE_FMT ", %s\n", SLICE_ARG(h->name),
                        SLICE_ARG(h->file), what);
-        else if (!h->told && (h->refused || !first))
+        else if (!h->told && (h->refused || h->kept || h->from || !first))
             buf_printf(out, "cache " SLICE_FMT ": %s%s\n", SLICE_ARG(h->name), what,
                        h->refused ? ", in memory: its file cannot be had" : "");
         h->told = true;
@@ -448,6 +458,104 @@ void caches_reap(uint32_t slot)
     cache_reap(CONTAINER(it, struct cache_home, link)->cache, slot, kick);
 }
 
+/* ---- systemd's descriptor store ---- */
+
+/* NULL, or what speaks against it. */
+static const char *caches_examine(int fd, struct cache **ret, struct buf *findings)
+{
+    const int seals = fcntl(fd, F_GET_SEALS);
+    struct stat st;
+    if (seals < 0 || (seals & CACHE_SEALS) != CACHE_SEALS)
+        return "it is no sealed memory";
+    if (fstat(fd, &st) < 0 || st.st_uid != geteuid())
+        return "it is another user's";
+    int rc = cache_attach(fd, ret);
+    if (rc < 0)
+        return rc == -ERR_CORRUPT ? "it is damaged or has another layout" : err_text(rc);
+    if (!caches_lock(fd, true))
+        return "it is in use by processes of another rpd";
+    cache_reap_all(*ret);
+    return cache_fsck(*ret, true, findings) > 0 ? "it is damaged" : NULL;
+}
+
+bool caches_restored(struct slice name, int fd)
+{
+    struct cache *c = NULL;
+    struct cache_home *h = NULL;
+    struct buf findings;
+    char path[64];
+    buf_init(&findings, 4096);
+    /* A file of its own, for a lock of its own. */
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    int own = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    const char *why = own < 0 ? strerror(errno) : caches_examine(own, &c, &findings);
+    LIST_EACH(it, &master.caches)
+    {
+        if (!why && slice_eq(CONTAINER(it, struct cache_home, link)->name, name))
+            why = "there are two";
+    }
+    if (!why)
+        h = caches_add(name, SLICE(""), 0, c);
+    if (h) {
+        h->inherited = h->kept = h->stored = true;
+    } else {
+        size_t line = findings.n ? (size_t)(strchrnul(findings.p, '\n') - findings.p) : 0;
+        LOG_WARN("cache_systemd",
+                 "cache " SLICE_FMT ", which systemd kept, cannot be used: %s%s%.*s",
+                 SLICE_ARG(name), why ? why : err_text(-ERR_NOMEM), line ? ": " : "", (int)line,
+                 line ? findings.p : "");
+        if (c)
+            cache_close(&c);
+        else if (own >= 0)
+            close(own);
+    }
+    buf_fini(&findings);
+    return h != NULL;
+}
+
+static void caches_hand_over(const struct generation *g)
+{
+    /* What goes first: a name removes all that have it. */
+    LIST_EACH(it, &master.caches)
+    {
+        struct cache_home *h = CONTAINER(it, struct cache_home, link);
+        if (h->stored && !caches_own(g, h, false)) {
+            fdstore_drop(h->name);
+            h->stored = false;
+        }
+    }
+    for (size_t i = 0; i < g->config->ncache; i++) {
+        struct cache_home *h = g->home[i];
+        if (h->file.n == 0 && !h->stored)
+            h->stored = fdstore_put(h->name, cache_fd(h->cache));
+    }
+}
+
+void caches_store(const struct generation *g)
+{
+    bool others = false;
+    if (fdstore_on())
+        caches_hand_over(g);
+    LIST_EACH(it, &master.generations)
+    others |= !CONTAINER(it, struct generation, link)->config;
+    if (!others)
+        caches_inherited_gone();
+}
+
+void caches_outlive(const struct generation *g, struct buf *out)
+{
+    for (size_t i = 0; g->config && i < g->config->ncache; i++) {
+        const struct cache_home *h = g->home[i];
+        if (h->file.n == 0 && !h->stored)
+            continue;
+        buf_printf(out, "%s" SLICE_FMT " ", out->n ? "; " : "", SLICE_ARG(h->name));
+        if (h->file.n)
+            buf_printf(out, "in " SLICE_FMT, SLICE_ARG(h->file));
+        else
+            buf_str(out, "by systemd");
+    }
+}
+
 /* ---- Binary upgrades ---- */
 
 static bool caches_live(const struct cache_home *h)
@@ -468,9 +576,9 @@ void caches_describe(struct buf *b)
         {
             const struct cache_home *h = CONTAINER(it, struct cache_home, link);
             if (caches_live(h) == (live == 1))
-                buf_printf(b, "cache %d %u %d %d =" SLICE_FMT " " SLICE_FMT "\n",
-                           cache_fd(h->cache), h->workers, h->refused, h->huge, SLICE_ARG(h->name),
-                           SLICE_ARG(h->file));
+                buf_printf(b, "cache %d %u %d %d %d =" SLICE_FMT " " SLICE_FMT "\n",
+                           cache_fd(h->cache), h->workers, h->refused, h->huge, h->stored,
+                           SLICE_ARG(h->name), SLICE_ARG(h->file));
         }
     }
 }
@@ -487,7 +595,7 @@ void caches_adopt(int fd, const uint64_t *v, size_t n, struct slice text)
     struct slice name;
     if (fd < 0)
         return;
-    if (n < 3 || !slice_starts(text, SLICE("=")) || !slice_next(&text, ' ', &name)) {
+    if (n < 4 || !slice_starts(text, SLICE("=")) || !slice_next(&text, ' ', &name)) {
         close(fd);
         return;
     }
@@ -509,6 +617,7 @@ void caches_adopt(int fd, const uint64_t *v, size_t n, struct slice text)
     }
     h->refused = v[1] != 0;
     h->huge = v[2] != 0;
+    h->stored = v[3] != 0;
     h->inherited = h->told = true;
 }
 

@@ -23,7 +23,8 @@ struct cache_home {
     bool inherited;   /* processes of the program before an upgrade may use it */
     bool refused;     /* a file was wanted and could not be had */
     bool fresh;       /* nobody has used it yet */
-    bool kept;        /* its file held it already */
+    bool kept;        /* its file, or systemd, held it already */
+    bool stored;      /* systemd keeps it, too */
     bool told;        /* in a verdict */
     bool lost;        /* the old program's has another layout */
     /* It takes the place of this one, and is being filled from it by the helper. Or NULL. */
@@ -56,6 +57,14 @@ void caches_promoted(const struct child *c, const struct msg *m);
 /* After waitpid, before the slot is reaped: sweeps it in all caches. The caller wakes all workers,
  * as master_kick_all() does. */
 void caches_reap(uint32_t slot);
+
+/* A descriptor that systemd kept under a cache's name, which stays the caller's. False: it is no
+ * cache of ours; why is logged. */
+bool caches_restored(struct slice name, int fd);
+/* g serves from now on: systemd is given its caches in memory to keep, and no others. */
+void caches_store(const struct generation *g);
+/* "main by systemd; files in /dev/shm/rpd": those of g that outlive rpd itself. */
+void caches_outlive(const struct generation *g, struct buf *out);
 
 /* Binary upgrades: lines of the description; descriptors kept over exec or not. */
 void caches_describe(struct buf *b);

@@ -8,6 +8,7 @@ libmaster_a_SOURCES = \
 	master/control.c master/control.h \
 	master/ev.c master/ev.h \
 	master/gen_state.c master/gen_state.h \
+	master/fdstore.c master/fdstore.h \
 	master/generation.c master/generation.h \
 	master/job.c master/job.h \
 	master/listener.c master/listener.h \

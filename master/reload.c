@@ -285,6 +285,7 @@ static void reload_all_ready(void)
     buf_fini(&diff);
     buf_chr(&text, '\n');
     master.live = g;
+    caches_store(g);
     certs_begin(g);
     generation_use_log(g);
     if (master.old_log_fd >= 0)

@@ -355,7 +355,7 @@ static int upgrade_line(struct upgrade_reader *r, struct slice word, const uint6
     else if (slice_eq(word, SLICE("ticket")) && n == 2) {
         if (ticket_parse(v[0], text, &r->tickets))
             r->ticket_period_ms = v[1];
-    } else if (slice_eq(word, SLICE("cache")) && n == 4)
+    } else if (slice_eq(word, SLICE("cache")) && n == 5)
         caches_adopt(upgrade_fd(v[0]), v + 1, n - 1, text);
     else if (slice_eq(word, SLICE("listener")))
         return upgrade_listener(r, v, n, text);

@@ -513,6 +513,7 @@ static void stat_json(const struct cache_home *h, const struct conf_cache *o,
     json_object(j);
     json_kstr(j, "name", o->name);
     json_kstr(j, "file", h->file);
+    json_kbool(j, "kept_by_systemd", h->stored);
     json_ku64(j, "size", s->size);
     json_ku64(j, "mapping", s->mapping);
     json_ku64(j, "huge", s->huge);
@@ -576,6 +577,7 @@ static void stat_text(const struct cache_home *h, const struct conf_cache *o,
                SLICE_ARG(o->name),
                h->file.n    ? h->file.p
                : h->refused ? "memory: its file cannot be had, see the log"
+               : h->stored  ? "memory, which systemd keeps over a restart"
                             : "memory");
     buf_printf(out, "size        %s, of which %s used (%.1f %%), and %s to find it\n",
                few_digits(a, s->size), few_digits(b, used),

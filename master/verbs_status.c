@@ -317,6 +317,14 @@ static void status_text(struct buf *out, uint32_t code, struct slice reasons, bo
                gauge_sum(master.segment, GAU_CONNS), gauge_sum(master.segment, GAU_STREAMS),
                gauge_sum(master.segment, GAU_TUNNELS), rate,
                counter_sum(master.segment, CTR_REQUESTS));
+    struct buf kept;
+    buf_init(&kept, 0);
+    if (g)
+        caches_outlive(g, &kept);
+    if (kept.n)
+        buf_printf(out, "caches       kept over a restart: " SLICE_FMT "\n",
+                   SLICE_ARG(buf_slice(&kept)));
+    buf_fini(&kept);
     if (g)
         status_children_text(out, g);
     status_old_text(out);
