@@ -23,6 +23,8 @@ _Static_assert(CACHE_SLOTS == SHM_SLOTS, "a worker has the same slot in the segm
 
 /* Workers whose master died finish what they have; those that have nothing end at once. */
 #define LOCK_WAIT_S 2
+/* Bytes that a check from end to end goes through in about a second. */
+#define EXAMINE_MOST (1ull << 30)
 /* cache_create() makes them; who could still change the size could end us by SIGBUS. */
 #define CACHE_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
@@ -136,11 +138,52 @@ static bool caches_lock(int fd, bool wait)
     return ok;
 }
 
+/* The one that serves under this name until now: of an older one, whatever its workers do, nothing
+ * is taken any more. */
+static struct cache_home *caches_current(struct slice name)
+{
+    const struct generation *g = master.live;
+    struct cache_home *found = NULL;
+    for (size_t i = 0; g && g->config && i < g->config->ncache; i++) {
+        if (slice_eq(g->config->cache[i]->name, name))
+            found = g->home[i];
+    }
+    if (g && g->config)
+        return found;
+    /* Of the program before: the live generation's were described last. */
+    LIST_EACH(it, &master.caches)
+    {
+        struct cache_home *h = CONTAINER(it, struct cache_home, link);
+        if (h->inherited && slice_eq(h->name, name))
+            found = h;
+    }
+    return found;
+}
+
+/* What the file held before it was replaced: of another geometry, and of no living process. */
+static void caches_keep_old(const struct conf_cache *o, struct cache *old)
+{
+    struct cache_home *h = NULL;
+    if (caches_lock(cache_fd(old), !master.live)) {
+        cache_reap_all(old);
+        h = caches_add(o->name, o->k.file, 0, old);
+    }
+    if (h)
+        h->inherited = true;
+    else
+        cache_close(&old);
+}
+
 /* A cache in its file. False: why is logged, and there is none. */
 static bool caches_make_file(const struct conf_cache *o, const struct cache_options *opt,
                              struct cache **ret, bool *ret_kept)
 {
-    int rc = cache_open_file(o->k.file.p, opt, ret, ret_kept);
+    struct cache *old = NULL;
+    int rc = cache_open_file(o->k.file.p, opt, ret, ret_kept, &old);
+    if (old && !caches_current(o->name))
+        caches_keep_old(o, old);
+    else
+        cache_close(&old);
     if (rc < 0) {
         LOG_WARN("cache_file", "cache " SLICE_FMT ": " SLICE_FMT " cannot hold it: %s",
                  SLICE_ARG(o->name), SLICE_ARG(o->k.file),
@@ -205,28 +248,6 @@ static bool caches_unlinked(const struct cache_home *h)
     return h->file.n > 0 && (fstat(cache_fd(h->cache), &st) < 0 || st.st_nlink == 0);
 }
 
-/* The one that serves under this name until now: of an older one, whatever its workers do, nothing
- * is taken any more. */
-static struct cache_home *caches_current(struct slice name)
-{
-    const struct generation *g = master.live;
-    struct cache_home *found = NULL;
-    for (size_t i = 0; g && g->config && i < g->config->ncache; i++) {
-        if (slice_eq(g->config->cache[i]->name, name))
-            found = g->home[i];
-    }
-    if (g && g->config)
-        return found;
-    /* Of the program before: the live generation's were described last. */
-    LIST_EACH(it, &master.caches)
-    {
-        struct cache_home *h = CONTAINER(it, struct cache_home, link);
-        if (h->inherited && slice_eq(h->name, name))
-            found = h;
-    }
-    return found;
-}
-
 /* Where it lies is the file's business, so huge pages matter in memory only. */
 static bool caches_same_geometry(const struct cache_home *h, const struct conf_cache *o)
 {
@@ -265,6 +286,8 @@ static int caches_get(const struct conf_cache *o, uint32_t workers, struct conf_
     int rc = caches_make(o, workers, d, ret);
     if (rc < 0)
         return rc;
+    if (!now) /* or what its file held */
+        now = caches_current(o->name);
     /* One in memory instead of a file that still cannot be had. */
     if ((*ret)->refused && now && now->refused && caches_same_geometry(now, o)) {
         caches_free(*ret);
@@ -475,6 +498,9 @@ static const char *caches_examine(int fd, struct cache **ret, struct buf *findin
     if (!caches_lock(fd, true))
         return "it is in use by processes of another rpd";
     cache_reap_all(*ret);
+    /* Everything is checked when it is read, too: a large one is not to delay the start. */
+    if (cache_mapping_size(*ret) > EXAMINE_MOST)
+        return NULL;
     return cache_fsck(*ret, true, findings) > 0 ? "it is damaged" : NULL;
 }
 

@@ -167,6 +167,15 @@ subtest 'in a file' => sub {
     is(($fourth->rpctl('upgrade'))[0], 0, 'upgrade');
     is(all_hit(), $all, 'which keeps it');
     $fourth->stop;
+    my $fifth = rpd(config => config(file => $file, size => '24m'));
+    ok($fifth->wait_log(qr/ok generation 1 .*: cache main: \Q$file\E, new, 40 objects promoted from the old one/), 'a start with another size');
+    is(all_hit(), $all, 'fills the new file from the old one');
+    open my $maps, '<', '/proc/' . $fifth->pid . '/maps';
+    ok(wait_for(sub { seek $maps, 0, 0; 1 == grep { /\Q$file\E/ } <$maps> }, quiet => 1), 'which is given up then');
+    $fifth->stop;
+    my $sixth = rpd(config => config(file => $file));
+    is(all_hit(), $all, 'and back');
+    $sixth->stop;
 };
 
 subtest 'a file that is in use' => sub {
