@@ -413,9 +413,6 @@ unsigned proc_sd_listen_fds(int *ret_first, const char **ret_names, unsigned max
     static char names[8192];
     unsigned n = 0;
     snprintf(names, sizeof(names), "%s", env ? env : "");
-    unsetenv("LISTEN_PID");
-    unsetenv("LISTEN_FDS");
-    unsetenv("LISTEN_FDNAMES");
     *ret_first = PROC_LISTEN_FD;
     if (pid != (uint64_t)getpid())
         return 0;

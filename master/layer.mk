@@ -2,6 +2,7 @@
 noinst_LIBRARIES += libmaster.a
 libmaster_a_SOURCES = \
 	master/caches.c master/caches.h \
+	master/certcopy.c master/certcopy.h \
 	master/certs.c master/certs.h \
 	master/child.c master/child.h \
 	master/cli.c master/cli.h \

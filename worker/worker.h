@@ -72,16 +72,19 @@ enum worker_msg {
     M_ADOPT,
     M_COVER, /* payload struct worker_cover: accept from these workers' sockets too, no others */
     /* payload struct worker_cert; fds: certificate, and key unless it is in the same file; or an
-       OCSP answer. Changed files, or those of W_CERT_OPEN. */
+       OCSP answer. Changed files, or those of W_CERT_OPEN: with text the last good ones of a pair,
+       whose files are as text says. */
     M_CERT_FILES,
     /* payload struct worker_cert: the entry has gone from its directory, or text says why its files
        cannot be opened */
     M_CERT_GONE,
-    W_READY = 64,  /* contexts built, privileges dropped */
-    W_FAILED,      /* payload: text; exits after it */
-    W_REPLY,       /* payload: struct worker_reply followed by text */
-    W_DRAINED,     /* nothing left; about to exit */
-    W_CERT_OPEN,   /* payload struct worker_cert: open this entry of a directory for me */
+    W_READY = 64, /* contexts built, privileges dropped */
+    W_FAILED,     /* payload: text; exits after it */
+    W_REPLY,      /* payload: struct worker_reply followed by text */
+    W_DRAINED,    /* nothing left; about to exit */
+    /* payload struct worker_cert: open this entry of a directory for me; name "": the pair's files
+       cannot be used (text), what were the last good ones? */
+    W_CERT_OPEN,
     W_CERT_RESULT, /* payload struct worker_cert: what became of the files of a M_CERT_FILES */
     W_PROMOTED     /* payload struct worker_promoted: how far the helper is with an old cache */
 };
