@@ -239,6 +239,11 @@ subtest 'rpctl cert, status, metrics' => sub {
     like($out, qr/\Q$dir\E\/late\.pem/, 'source');
     my $json = $s->ctl_json('cert');
     ok(ref $json, 'as JSON');
+    is(join(' ', map { $_->{section} // $_->{certificate} } @{ $s->ctl_json('cert', 'oon')->{certificates} }), 'soon', 'by a part of the name of a section');
+    my $one = $s->ctl_json('cert', '-n', 1);
+    is(@{ $one->{certificates} } . " $one->{more}", '1 1', '-n says how many');
+    is(scalar @{ $s->ctl_json('cert', '.test', '-n', 5)->{certificates} }, 2, 'with a name, too');
+    is(($s->rpctl('cert', @$_))[0], 2, "not understood: @$_") for ['-n'], ['-n', 0], ['-n', 'x'], ['a', 'b'];
     my ($status, $text) = $s->rpctl('status');
     like($text, qr/soon/, 'status warns of what expires soon');
     is($status, 10, 'degraded: under 7 days');
@@ -306,6 +311,36 @@ subtest 'workers that may not read the files' => sub {
     my $bad = 0;
     for (@pids) { waitpid $_, 0; $bad += $? >> 8 }
     is($bad, 0, 'all at once');
+    $s->stop;
+};
+
+subtest 'hosts without a certificate' => sub {
+    my $dir = tempdir();
+    my $port = free_port();
+    cert_files(cert($ca, 'a.test', '*.wild.test'), "$dir/a.pem");
+    my $hosts = sub {
+        my (@names) = @_;
+        return "[listen tls]\naddress = 127.0.0.1:$port\ntls = on\n[certificate a]\npair = $dir/a.pem\n[certificate all]\ndirectory = $dir/all\n"
+            . join '', map { "[host h$_]\nnames = $names[$_]\n[route h$_/all]\npath = /*\nreturn = 200 ok\n" } 0 .. $#names;
+    };
+    mkdir "$dir/all";
+    cert_files(cert($ca, 'lazy.test'), "$dir/all/lazy.test.pem");
+    my $s = rpd(config => $hosts->('a.test x.wild.test *.wild.test lazy.test', '*', '127.0.0.1 [::1]', '~^any\.test$'));
+    is_deeply($s->ctl_json('status')->{warnings}, [], 'names with one, by themselves, by a wildcard and in a directory; what has no name');
+    $s->write_config($hosts->('a.test', 'b.test', '*.c.test d.test x.y.wild.test'));
+    is(($s->reload)[0], 0, 'a name without one is no error');
+    my @w = @{ $s->ctl_json('status')->{warnings} };
+    like($w[0], qr/rpd\.conf:\d+:1: warning: there is no certificate for b\.test on \[listen tls\]$/, 'but status warns');
+    like($w[1], qr/warning: there is no certificate for \*\.c\.test and 2 more on \[listen tls\]$/, 'of many in a line');
+    is(scalar(@w), 2, 'and of no other');
+    my ($status, $out) = $s->rpctl('status');
+    is($status, 0, 'it is healthy all the same');
+    like($out, qr/^warnings\n.*for b\.test/m, 'for people');
+    ($status, $out, my $err) = $s->rpctl('check', $s->conf);
+    like("$out$err", qr/warning: there is no certificate for b\.test/, 'rpctl check says so');
+    $s->write_config($hosts->('a.test'));
+    $s->reload;
+    is_deeply($s->ctl_json('status')->{warnings}, [], 'until it is mended');
     $s->stop;
 };
 
