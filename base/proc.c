@@ -28,6 +28,7 @@
 #define PROC_NOFILE_MAX  ((uint64_t)1 << 20)
 #define PROC_CPU_SETS    8 /* 8192 CPUs, the most a Linux kernel can be built for */
 #define PROC_PATH_MAX    4096
+#define PROC_LISTEN_FD   3 /* the first of those that systemd passes */
 
 extern char **environ;
 
@@ -356,6 +357,11 @@ void proc_daemon_ready(int verdict_fd, int status)
 
 int proc_sd_notify(const char *state)
 {
+    return proc_sd_notify_fd(state, -1);
+}
+
+int proc_sd_notify_fd(const char *state, int passed)
+{
     const char *path = getenv("NOTIFY_SOCKET");
     if (!path || !*path)
         return 0;
@@ -366,14 +372,59 @@ int proc_sd_notify(const char *state)
     memcpy(un.sun_path, path, n);
     if (path[0] == '@')
         un.sun_path[0] = '\0'; /* the abstract namespace */
+    struct iovec iov = {.iov_len = strlen(state)};
+    memcpy(&iov.iov_base, &state, sizeof(state)); /* an iovec has no const */
+    struct msghdr h = {.msg_name = &un,
+                       .msg_namelen = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n),
+                       .msg_iov = &iov,
+                       .msg_iovlen = 1};
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    if (passed >= 0) {
+        h.msg_control = control.bytes;
+        h.msg_controllen = sizeof(control.bytes);
+        struct cmsghdr *c = CMSG_FIRSTHDR(&h);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(c), &passed, sizeof(int));
+    }
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -ERR_SYS;
-    ssize_t sent =
-        sendto(fd, state, strlen(state), MSG_NOSIGNAL | MSG_DONTWAIT, (const struct sockaddr *)&un,
-               (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n));
+    ssize_t sent = sendmsg(fd, &h, MSG_NOSIGNAL | MSG_DONTWAIT);
     close(fd);
     return sent < 0 ? -ERR_SYS : 1;
+}
+
+static uint64_t proc_env_number(const char *name)
+{
+    const char *text = getenv(name);
+    uint64_t n;
+    return text && num_u64(slice_str(text), &n) == 0 ? n : 0;
+}
+
+unsigned proc_sd_listen_fds(int *ret_first, const char **ret_names, unsigned max)
+{
+    const uint64_t pid = proc_env_number("LISTEN_PID"), count = proc_env_number("LISTEN_FDS");
+    const char *env = getenv("LISTEN_FDNAMES");
+    static char names[8192];
+    unsigned n = 0;
+    snprintf(names, sizeof(names), "%s", env ? env : "");
+    *ret_first = PROC_LISTEN_FD;
+    if (pid != (uint64_t)getpid())
+        return 0;
+    for (char *at = names; n < count && n < max; n++) {
+        if (proc_close_on_exec(PROC_LISTEN_FD + (int)n, true) < 0)
+            break;
+        char *end = strchrnul(at, ':');
+        ret_names[n] = at;
+        at = *end ? end + 1 : end;
+        *end = '\0';
+    }
+    return n;
 }
 
 void proc_init_title(int argc, char **argv)

@@ -38,6 +38,12 @@ int proc_daemonize(int *ret_verdict_fd);
 void proc_daemon_ready(int verdict_fd, int status);
 /* NOTIFY_SOCKET datagram; 0 when unset, 1 when sent, -ERR_SYS */
 int proc_sd_notify(const char *state);
+/* The same with a descriptor, which stays the caller's. */
+int proc_sd_notify_fd(const char *state, int fd);
+/* Descriptors that were passed to this very process (LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES), at
+ * most max: from *ret_first on. They are closed on exec from now on. ret_names: what names each, ""
+ * when nothing does; static. */
+unsigned proc_sd_listen_fds(int *ret_first, const char **ret_names, unsigned max);
 void proc_set_title(const char *title); /* prctl name + argv area */
 /* Makes room for titles: argv's strings and the environment move to the heap. First thing in main.
  */

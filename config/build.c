@@ -16,9 +16,16 @@ static bool group_defaults(struct conf_load *x, enum conf_group g, void *dst)
 
 void conf_apply(struct conf_load *x, const struct conf_section *s, enum conf_group g, void *dst)
 {
-    for (const struct conf_entry *e = s ? s->first : NULL; e; e = e->next)
-        if (e->key->group == g && e->nword > 0)
-            (void)conf_kind_of(e->key)->parse(x, e, (char *)dst + e->key->off);
+    for (const struct conf_entry *e = s ? s->first : NULL; e; e = e->next) {
+        if (e->key->group != g || e->nword == 0)
+            continue;
+        const struct conf_kind *kind = conf_kind_of(e->key);
+        void *v = (char *)dst + e->key->off;
+        size_t before = e->first && !e->append ? 0 : kind->count(v);
+        (void)kind->parse(x, e, v);
+        if (e->origin)
+            e->origin->items = kind->count(v) - before;
+    }
 }
 
 static void check_required(struct conf_load *x, const struct conf_section *s)
@@ -38,15 +45,21 @@ static void check_required(struct conf_load *x, const struct conf_section *s)
     }
 }
 
+/* In the order of the lines. Before apply(), which counts. */
 static const struct conf_origin *origins(struct conf_load *x, const struct conf_section *s)
 {
     const struct conf_origin *list = NULL;
-    for (const struct conf_entry *e = s ? s->first : NULL; e; e = e->next) {
+    struct conf_origin *last = NULL;
+    for (struct conf_entry *e = s ? s->first : NULL; e; e = e->next) {
         struct conf_origin *o = ARENA_NEW(&x->c->arena, struct conf_origin);
         if (!o)
             break;
-        *o = (struct conf_origin){e->key, e->pos, list};
-        list = o;
+        *o = (struct conf_origin){.key = e->key, .pos = e->pos};
+        if (last)
+            last->next = o;
+        else
+            list = o;
+        e->origin = last = o;
     }
     return list;
 }
@@ -187,12 +200,12 @@ static void fill_upstream(struct conf_load *x, const struct conf_section *s,
 static void fill_objects(struct conf_load *x)
 {
     struct config *c = x->c;
+    c->global_origin = origins(x, x->global);
+    c->defaults_origin = origins(x, x->defaults);
     conf_apply(x, x->global, CONF_GROUP_GLOBAL, &c->global);
     conf_apply(x, x->defaults, CONF_GROUP_CONN, &c->defaults_conn);
     conf_apply(x, x->defaults, CONF_GROUP_SCOPE, &c->defaults);
     conf_apply(x, x->defaults, CONF_GROUP_SCOPE_UP, &c->defaults_upstream);
-    c->global_origin = origins(x, x->global);
-    c->defaults_origin = origins(x, x->defaults);
     for (const struct conf_section *s = x->sections; s; s = s->next) {
         if (s->kind == CONF_SECT_LOG) {
             struct conf_log *o = s->object;

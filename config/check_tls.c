@@ -2,14 +2,6 @@
  * that need another one, protocols of servers. */
 #include "config/load.h"
 
-static bool serves(const struct conf_host *h, const struct conf_listen *l)
-{
-    for (size_t i = 0; i < h->k.listen.n; i++)
-        if (h->k.listen.v[i] == l)
-            return true;
-    return h->k.listen.n == 0;
-}
-
 /* The certificate at i of those that a listener chooses from, or NULL at the end. */
 static const struct conf_certificate *certificate_at(const struct config *c,
                                                      const struct conf_listen *l, size_t i)
@@ -98,7 +90,7 @@ static bool has_tls(const struct config *c, const struct conf_host *h, bool with
 {
     for (size_t i = 0; i < c->nlisten; i++) {
         const struct conf_listen *l = c->listen[i];
-        if (l->k.tls && (!h || serves(h, l)) && (!with_client_ca || l->k.client_ca.n > 0))
+        if (l->k.tls && (!h || conf_host_on(h, l)) && (!with_client_ca || l->k.client_ca.n > 0))
             return true;
     }
     return false;

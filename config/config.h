@@ -333,6 +333,14 @@ void conf_diags_print(const struct conf_diags *d, struct buf *out);
  * -ERR_INVAL with *ret NULL when there are errors, -ERR_NOMEM. No DNS, no root, no side effect. */
 int config_load(const struct conf_snapshot *s, struct conf_diags *d, struct config **ret);
 void config_free(struct config **c);
+/* Whether the listener takes requests for the host. */
+static inline bool conf_host_on(const struct conf_host *h, const struct conf_listen *l)
+{
+    for (size_t i = 0; i < h->k.listen.n; i++)
+        if (h->k.listen.v[i] == l)
+            return true;
+    return h->k.listen.n == 0;
+}
 /* Effective configuration as INI that loads again (`rpd -T`); origin: a comment with file:line
  * after each value; changed: only what differs from the defaults. */
 void config_dump(const struct config *c, bool origin, bool changed, struct buf *out);

@@ -10,21 +10,47 @@ struct dumper {
 
 static const struct conf_origin *find_origin(const struct conf_origin *o, const struct conf_key *k)
 {
-    for (; o; o = o->next)
-        if (o->key == k)
-            return o;
-    return NULL;
+    while (o && o->key != k)
+        o = o->next;
+    return o;
 }
 
+static void put_origin(struct dumper *d, const struct conf_origin *o, bool first)
+{
+    buf_printf(d->out, "%s%s:%u", first ? " ; " : ", ", o->pos.file, o->pos.line);
+}
+
+/* A value from all lines that the section has for it. */
 static void end_line(struct dumper *d, const struct conf_origin *o, const struct conf_key *k)
 {
-    o = find_origin(o, k);
-    if (d->origin) {
-        if (o)
-            buf_printf(d->out, " ; %s:%u", o->pos.file, o->pos.line);
-        else
-            buf_str(d->out, " ; default");
+    bool first = true;
+    for (o = find_origin(o, k); d->origin && o; o = find_origin(o->next, k), first = false)
+        put_origin(d, o, first);
+    if (d->origin && first)
+        buf_str(d->out, " ; default");
+    buf_chr(d->out, '\n');
+}
+
+/* Item i of n of a list. What the section's own lines did not give comes first: it is inherited. */
+static void end_item(struct dumper *d, const struct conf_origin *o, const struct conf_key *k,
+                     size_t i, size_t n)
+{
+    const struct conf_origin *at = find_origin(o, k);
+    size_t own = 0;
+    if (!d->origin || !at) {
+        end_line(d, o, k);
+        return;
     }
+    for (o = at; o; o = find_origin(o->next, k))
+        own += o->items;
+    if (i + own < n) {
+        buf_str(d->out, " ; inherited\n");
+        return;
+    }
+    for (i -= n - own; at && i >= at->items; at = find_origin(at->next, k))
+        i -= at->items;
+    if (at)
+        put_origin(d, at, true);
     buf_chr(d->out, '\n');
 }
 
@@ -38,7 +64,7 @@ static void put_key(struct dumper *d, const struct conf_key *k, const void *v,
         buf_add(d->out, name);
         buf_str(d->out, " = ");
         kind->item(v, i, d->out);
-        end_line(d, o, k);
+        end_item(d, o, k, i, n);
     }
     if (kind->lines && n > 0)
         return;

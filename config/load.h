@@ -16,6 +16,7 @@ struct conf_entry {
     size_t nword; /* 0: the value was refused */
     bool append;  /* += */
     bool first;   /* of its key in the section */
+    struct conf_origin *origin;
     struct conf_entry *next;
 };
 struct conf_section {
@@ -32,7 +33,8 @@ struct conf_section {
 struct conf_origin {
     const struct conf_key *key;
     struct conf_pos pos;
-    const struct conf_origin *next;
+    size_t items; /* of a list: how many this line gave */
+    struct conf_origin *next;
 };
 
 /* The groups' values when nothing is said. */

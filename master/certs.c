@@ -3,13 +3,15 @@
  * A round looks at every file (stat, links followed), some hundred at a time. What has changed and
  * is still young is looked at once more a second later, because a certificate and its key are
  * usually renamed in one after the other; then both are opened and sent to every worker of the live
- * generation, which keeps what it has when they are no good. */
+ * generation, which keeps what it has when they are no good. Of explicit pairs what the workers
+ * have accepted is kept as a copy, for one that has to be replaced while the files are broken. */
 #include "master/certs.h"
 
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/table.h"
 #include "config/certdir.h"
+#include "master/certcopy.h"
 #include "master/master.h"
 
 #include <dirent.h>
@@ -36,7 +38,10 @@ struct certs_file {         /* an explicit pair, an OCSP answer, or an entry of 
     uint32_t pair, round;
     uint32_t serial; /* of the latest change, 0: none yet */
     bool settling, due;
-    bool told;                       /* what came of the change has been logged */
+    bool told; /* what came of the change has been logged */
+    /* Of an explicit pair: what the workers have, and what they are being sent. */
+    struct certcopy good, trial;
+    uint32_t trial_serial;
     uint64_t worker[SHM_SLOTS / 64]; /* while due: numbers of those that were not sent it yet */
     char name[];                     /* in its directory, else "" */
 };
@@ -112,6 +117,7 @@ static struct certs_file *certs_file_new(struct certs_section *s, struct slice n
     f->sec = s;
     f->pair = pair;
     f->round = w.round;
+    f->good = f->trial = CERTCOPY_NONE;
     list_init(&f->todo);
     if (name.n)
         memcpy(f->name, name.p, name.n);
@@ -123,6 +129,8 @@ static struct certs_file *certs_file_new(struct certs_section *s, struct slice n
 
 static void certs_file_free(struct certs_file *f)
 {
+    certcopy_wipe(&f->good);
+    certcopy_wipe(&f->trial);
     if (f->name[0])
         table_remove(&f->sec->byname, &f->node);
     list_remove(&f->all);
@@ -240,6 +248,43 @@ static void certs_close(const int fd[2])
     }
 }
 
+static bool certs_is_pair(const struct certs_file *f)
+{
+    return !f->name[0] && f->pair != WORKER_CERT_OCSP;
+}
+
+/* As certs_open(), but of a pair a copy is handed out, always the same of one change: what a worker
+ * has found good is then what is kept. */
+static const char *certs_open_change(struct certs_file *f, int fd[2])
+{
+    if (certs_is_pair(f) && certcopy_is(&f->trial) && f->trial_serial == f->serial &&
+        certcopy_open(&f->trial, fd) == 0)
+        return "";
+    const char *error = certs_open(f, fd);
+    certcopy_wipe(&f->trial);
+    if (!certs_is_pair(f) || fd[0] < 0 || certcopy_make(fd, &f->trial) < 0)
+        return error;
+    int copy[2];
+    f->trial_serial = f->serial;
+    if (certcopy_open(&f->trial, copy) < 0) {
+        certcopy_wipe(&f->trial);
+        return error;
+    }
+    certs_close(fd);
+    fd[0] = copy[0];
+    fd[1] = copy[1];
+    return "";
+}
+
+static void certs_accepted(struct certs_file *f)
+{
+    if (!certcopy_is(&f->trial) || f->trial_serial != f->serial)
+        return;
+    certcopy_wipe(&f->good);
+    f->good = f->trial;
+    f->trial = CERTCOPY_NONE;
+}
+
 static void certs_log_bad(struct certs_file *f, const char *why)
 {
     if (f->told)
@@ -254,7 +299,7 @@ static bool certs_send(struct generation *g, struct certs_file *f)
 {
     int fd[2];
     bool all = true;
-    const char *error = certs_open(f, fd);
+    const char *error = certs_open_change(f, fd);
     if (error[0])
         certs_log_bad(f, error);
     for (uint32_t i = 0; i < g->nworker; i++) {
@@ -354,6 +399,20 @@ static void certs_on_settle(struct ev_timer *t)
         ev_timer_set(t, TICK_MS, certs_on_settle);
 }
 
+/* Copies what the workers have read at their start. */
+static void certs_keep_first(struct certs_file *f)
+{
+    struct certdir_look after;
+    int fd[2];
+    if (!certs_is_pair(f) || certs_open(f, fd)[0])
+        return;
+    (void)certcopy_make(fd, &f->good);
+    certs_close(fd);
+    /* Changed meanwhile: the next round sees it too. */
+    if (certs_look(f, AT_FDCWD, &after) < 0 || !certs_same(&f->look, 0, &after, 0))
+        certcopy_wipe(&f->good);
+}
+
 /* What a round found; fresh: for the first time. */
 static void certs_saw(const struct generation *g, struct certs_file *f, bool fresh,
                       const struct certdir_look *look, int e)
@@ -365,6 +424,7 @@ static void certs_saw(const struct generation *g, struct certs_file *f, bool fre
         return; /* another clock decides */
     if (fresh && w.round == 1 && e == 0 && certs_older(look, w.since_ms)) {
         f->look = *look; /* the workers have read it so */
+        certs_keep_first(f);
         return;
     }
     if (!fresh && certs_same(&f->look, f->error, look, e))
@@ -519,6 +579,22 @@ static struct certs_file *certs_meet(struct certs_section *s, struct slice name)
     return f;
 }
 
+/* A worker that took the place of a dead one cannot use the files of a pair as they are now. */
+static void certs_asked_good(struct child *c, const struct worker_cert *m)
+{
+    struct certs_file *f = NULL;
+    int fd[2];
+    if (c->gen == certs_live() && m->certificate < w.nsec)
+        f = certs_find(&w.sec[m->certificate], SLICE_NONE, m->pair);
+    if (!f || !certcopy_is(&f->good) || certcopy_open(&f->good, fd) < 0)
+        return;
+    if (certs_send_one(f, c, 0, fd, m->text) == 0)
+        LOG_NOTICE("certificate_last_good",
+                   "certificate " SLICE_FMT ": %s pid %d gets the last good files of %s",
+                   SLICE_ARG(f->sec->conf->name), child_name(c), (int)c->pid, certs_path(f));
+    certs_close(fd);
+}
+
 static void certs_asked(struct child *c, const struct worker_cert *m)
 {
     const struct config *conf = c->gen->config;
@@ -547,6 +623,7 @@ static void certs_asked(struct child *c, const struct worker_cert *m)
         if (!f)
             return;
         f->sec = &one;
+        f->good = f->trial = CERTCOPY_NONE;
         memcpy(f->name, name.p, name.n);
     }
     const char *error = certs_open(f, fd);
@@ -567,7 +644,10 @@ static void certs_result(const struct child *c, const struct worker_cert *m)
         return;
     if (!m->ok) {
         certs_log_bad(f, m->text);
-    } else if (!f->told) {
+        return;
+    }
+    certs_accepted(f);
+    if (!f->told) {
         f->told = true;
         LOG_NOTICE("certificate_reloaded", "certificate " SLICE_FMT ": %s is in use now",
                    SLICE_ARG(f->sec->conf->name), certs_path(f));
@@ -585,7 +665,9 @@ void certs_message(struct child *c, const struct msg *m)
     memcpy(&in, m->payload, sizeof(in));
     in.name[sizeof(in.name) - 1] = '\0';
     in.text[sizeof(in.text) - 1] = '\0';
-    if (m->type == W_CERT_OPEN)
+    if (m->type == W_CERT_OPEN && !in.name[0])
+        certs_asked_good(c, &in);
+    else if (m->type == W_CERT_OPEN)
         certs_asked(c, &in);
     else
         certs_result(c, &in);

@@ -97,10 +97,14 @@ static _Noreturn void child_run(struct child *c, int channel)
     struct generation *g = c->gen;
     size_t nsock = child_sockets(c, NULL), n = 0;
     struct worker_socket *sock = calloc(nsock + 1, sizeof(*sock));
+    const bool helper = c->role == WORKER_HELPER;
     int *keep =
-        calloc(nsock + g->config->nlog + SHM_SLOTS + 2 * caches_keep(g, NULL) + 4, sizeof(*keep));
-    if (!sock || !keep)
+        calloc(nsock + g->config->nlog + SHM_SLOTS + 3 * caches_keep(g, NULL) + 4, sizeof(*keep));
+    struct worker_promote *promote = calloc(g->config->ncache + 1, sizeof(*promote));
+    if (!sock || !keep || !promote)
         _exit(1);
+    caches_enter(g, helper);
+    caches_promotions(g, promote);
     child_sockets(c, sock);
     for (size_t i = 0; i < nsock; i++)
         keep[n++] = sock[i].fd;
@@ -109,8 +113,8 @@ static _Noreturn void child_run(struct child *c, int channel)
     for (size_t i = 0; i < SHM_SLOTS; i++)
         keep[n++] = master.kick[i];
     n += caches_keep(g, keep + n);
-    if (c->role == WORKER_HELPER)
-        n += caches_keep_persist(g, keep + n);
+    if (helper)
+        n += caches_keep_helper(g, keep + n);
     keep[n++] = channel;
     keep[n++] = segment_fd(master.segment);
     keep[n++] = g->error_fd;
@@ -124,14 +128,13 @@ static _Noreturn void child_run(struct child *c, int channel)
         if (null > 2)
             close(null);
     }
-    caches_configure(g);
     generation_use_log(g);
     log_set_who(child_name(c));
     panic_attach(slot_panic_record(master.segment, c->slot), SLOT_PANIC_SIZE);
     panic_install();
     struct worker_boot b = {
         .role = c->role,
-        .number = c->role == WORKER_HELPER ? 0 : c->number,
+        .number = helper ? 0 : c->number,
         .generation = g->number,
         .slot = c->slot,
         .segment = master.segment,
@@ -141,7 +144,8 @@ static _Noreturn void child_run(struct child *c, int channel)
         .series_id = g->series_id,
         .cert_id = g->cert_id,
         .cache = g->cache,
-        .persist_fd = c->role == WORKER_HELPER ? g->persist : NULL,
+        .persist_fd = helper ? g->persist : NULL,
+        .promote = helper ? promote : NULL,
         .respawned = g->state != GEN_STARTING,
         .sock = sock,
         .nsock = nsock,
@@ -153,6 +157,7 @@ static _Noreturn void child_run(struct child *c, int channel)
     };
     int status = worker_run(&b);
     free(sock);
+    free(promote);
     exit(status);
 }
 
@@ -276,6 +281,7 @@ static int child_send_one(const struct child *c, enum worker_msg type)
     case W_DRAINED:
     case W_CERT_OPEN:
     case W_CERT_RESULT:
+    case W_PROMOTED:
         break;
     }
     return -ERR_INVAL;
@@ -349,6 +355,9 @@ static void child_message(struct child *c, const struct msg *m)
     case W_CERT_OPEN:
     case W_CERT_RESULT:
         certs_message(c, m);
+        break;
+    case W_PROMOTED:
+        caches_promoted(c, m);
         break;
     case W_DRAINED:
         break; /* the exit follows */

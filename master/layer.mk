@@ -2,12 +2,14 @@
 noinst_LIBRARIES += libmaster.a
 libmaster_a_SOURCES = \
 	master/caches.c master/caches.h \
+	master/certcopy.c master/certcopy.h \
 	master/certs.c master/certs.h \
 	master/child.c master/child.h \
 	master/cli.c master/cli.h \
 	master/control.c master/control.h \
 	master/ev.c master/ev.h \
 	master/gen_state.c master/gen_state.h \
+	master/fdstore.c master/fdstore.h \
 	master/generation.c master/generation.h \
 	master/job.c master/job.h \
 	master/listener.c master/listener.h \

@@ -7,6 +7,7 @@
 #include "base/proc.h"
 #include "master/certs.h"
 #include "master/cli.h"
+#include "master/fdstore.h"
 #include "master/supervise.h"
 #include "master/ticket.h"
 #include "master/upgrade.h"
@@ -454,6 +455,8 @@ int master_run(int inherit)
     master.started_wall_ms = clock_cached.wall_ms;
     for (size_t i = 0; i < SHM_SLOTS; i++)
         master.kick[i] = -1;
+    if (inherit < 0)
+        fdstore_take();
     struct config *c = master_load();
     if (!c && inherit < 0)
         return PROTO_REFUSED;

@@ -44,7 +44,12 @@ struct master {
     struct reload reload;
     uint64_t started_ms;
     int64_t started_wall_ms;
-    uint32_t upgrades;    /* binary upgrades this process went through */
+    uint32_t upgrades; /* binary upgrades this process went through */
+    struct {
+        uint32_t n; /* processes that died, since the start of the service */
+        int64_t wall_ms;
+        char last[256]; /* which, and of what */
+    } deaths;
     enum log_level level; /* in force */
     struct ev_timer level_timer;
     /* The end */

@@ -27,6 +27,7 @@ struct query {
     struct ev_timer limit;
     bool one; /* of the processes is asked, and its answer given as it is */
     const char *filter;
+    uint32_t limit_rows; /* 0: QUERY_ROWS */
     size_t n;
     struct query_part *part;
 };
@@ -147,8 +148,10 @@ static void query_on_limit(struct ev_timer *t)
 static void query_ask(struct query *q, struct child *c)
 {
     struct query_part *p = &q->part[q->n++];
-    struct worker_query w = {
-        .id = q->id, .kind = q->kind, .limit = QUERY_ROWS, .json = conn_json(q->conn)};
+    struct worker_query w = {.id = q->id,
+                             .kind = q->kind,
+                             .limit = q->limit_rows ? q->limit_rows : QUERY_ROWS,
+                             .json = conn_json(q->conn)};
     *p = (struct query_part){
         .child = c, .number = c->number, .generation = c->gen->number, .pid = c->pid};
     memcpy(p->name, child_name(c), strlen(child_name(c)) + 1);
@@ -176,7 +179,8 @@ static struct query *query_new(struct conn *conn, enum worker_query_kind kind, s
     return q;
 }
 
-void query_start_one(struct conn *conn, enum worker_query_kind kind, const char *filter)
+void query_start_one(struct conn *conn, enum worker_query_kind kind, const char *filter,
+                     uint32_t limit)
 {
     struct query *q = query_new(conn, kind, 1);
     struct generation *g = master.live;
@@ -184,6 +188,7 @@ void query_start_one(struct conn *conn, enum worker_query_kind kind, const char 
         return;
     q->one = true;
     q->filter = filter;
+    q->limit_rows = limit;
     for (uint32_t i = 0; g && q->n == 0 && i < g->nchild; i++) {
         if (g->child[i].state == CHILD_SERVING && g->child[i].role == WORKER_SERVE)
             query_ask(q, &g->child[i]);

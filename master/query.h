@@ -14,8 +14,9 @@ struct conn;
  * over. */
 void query_start(struct conn *conn, enum worker_query_kind kind);
 /* Asks one worker that serves; its answer is given as it is. filter: see struct worker_query; may
- * be NULL. */
-void query_start_one(struct conn *conn, enum worker_query_kind kind, const char *filter);
+ * be NULL. limit: most rows; 0: as many as usual. */
+void query_start_one(struct conn *conn, enum worker_query_kind kind, const char *filter,
+                     uint32_t limit);
 void query_reply(struct child *c, const struct msg *m);
 void query_child_gone(struct child *c);
 void query_conn_gone(const struct conn *conn);

@@ -285,6 +285,10 @@ static void reload_all_ready(void)
     buf_fini(&diff);
     buf_chr(&text, '\n');
     master.live = g;
+    struct buf before = r->warnings;
+    r->warnings = r->warned;
+    r->warned = before;
+    caches_store(g);
     certs_begin(g);
     generation_use_log(g);
     if (master.old_log_fd >= 0)
@@ -413,6 +417,8 @@ static void reload_preflight_done(struct job *j)
         if (j->text.n > 0)
             LOG_WARN("config_warning", "%.*s", (int)(j->text.n < 3000 ? j->text.n : 3000),
                      j->text.p);
+        buf_clear(&r->warned);
+        buf_add(&r->warned, buf_slice(&j->text));
         reload_hold_or_fork();
         return;
     }

@@ -31,6 +31,8 @@ struct reload {
     struct buf verdict;             /* while handing over */
     struct ev_timer limit;
     struct job *job;
+    struct buf warned;     /* what the check said of the configuration that is starting */
+    struct buf warnings;   /* of the one in force */
     struct ev_timer retry; /* after an upgrade whose first generation failed */
     /* the last result, for status */
     bool last_ok;

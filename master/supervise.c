@@ -91,10 +91,16 @@ static void supervise_died(struct child *c, int status)
     child_bury(c, panic);
     snprintf(text, sizeof(text), "%s pid %d of generation %u %s%s%s", child_name(c), (int)pid,
              g->number, cause, c->failed[0] ? ": " : "", c->failed);
-    if (expected)
+    if (expected) {
         LOG_INFO("worker_ended", "%s", text);
-    else
+    } else {
         LOG_ERROR("worker_died", "%s", text);
+        master.deaths.n++;
+        master.deaths.wall_ms = clock_cached.wall_ms;
+        snprintf(master.deaths.last, sizeof(master.deaths.last), "%.255s", text);
+        for (char *p = master.deaths.last; *p; p++)
+            *p = *p == '\n' ? ' ' : *p; /* it is a line of its own, in an upgrade too */
+    }
     supervise_log_panic(c, pid, panic);
     if (g->state == GEN_STARTING) {
         reload_child_failed(g, c->failed[0] ? c->failed : text);

@@ -89,6 +89,9 @@ static void upgrade_describe(struct buf *b)
                master.uid == (uid_t)-1 ? -1 : (int64_t)master.uid,
                master.gid == (gid_t)-1 ? -1 : (int64_t)master.gid, master.socket_path,
                master.pid_path);
+    if (master.deaths.n)
+        buf_printf(b, "deaths %u %" PRId64 " =%s\n", master.deaths.n, master.deaths.wall_ms,
+                   master.deaths.last);
     if (log_fd() > STDERR_FILENO)
         buf_printf(b, "log %d\n", log_fd());
     for (size_t i = 0; i < SHM_SLOTS; i++)
@@ -348,6 +351,11 @@ static int upgrade_line(struct upgrade_reader *r, struct slice word, const uint6
     else if (slice_eq(word, SLICE("started")) && n == 2) {
         master.started_ms = v[0];
         master.started_wall_ms = (int64_t)v[1];
+    } else if (slice_eq(word, SLICE("deaths")) && n == 2 && slice_starts(text, SLICE("="))) {
+        master.deaths.n = (uint32_t)v[0];
+        master.deaths.wall_ms = (int64_t)v[1];
+        upgrade_path(master.deaths.last, sizeof(master.deaths.last),
+                     slice_of(text.p + 1, text.n - 1));
     } else if (slice_eq(word, SLICE("kick")) && n == 2 && v[0] < SHM_SLOTS)
         master.kick[v[0]] = upgrade_fd(v[1]);
     else if (slice_eq(word, SLICE("welcome")) && n == 2 && upgrade_fd(v[0]) >= 0)
@@ -355,7 +363,7 @@ static int upgrade_line(struct upgrade_reader *r, struct slice word, const uint6
     else if (slice_eq(word, SLICE("ticket")) && n == 2) {
         if (ticket_parse(v[0], text, &r->tickets))
             r->ticket_period_ms = v[1];
-    } else if (slice_eq(word, SLICE("cache")) && n == 3)
+    } else if (slice_eq(word, SLICE("cache")) && n == 5)
         caches_adopt(upgrade_fd(v[0]), v + 1, n - 1, text);
     else if (slice_eq(word, SLICE("listener")))
         return upgrade_listener(r, v, n, text);

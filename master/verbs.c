@@ -206,7 +206,22 @@ static void verbs_conns(struct conn *c)
 
 static void verbs_cert(struct conn *c)
 {
-    query_start_one(c, WQ_CERTS, c->req.argc > 1 ? c->req.argv[1] : NULL);
+    const char *name = NULL;
+    uint64_t n = 0;
+    bool known = true;
+    for (int i = 1; i < c->req.argc && known; i++) {
+        const char *a = c->req.argv[i];
+        if (strcmp(a, "-n") == 0 && n == 0 && i + 1 < c->req.argc)
+            known = num_u64(slice_str(c->req.argv[++i]), &n) == 0 && n > 0 && n <= UINT32_MAX;
+        else if (a[0] != '-' && !name)
+            name = a;
+        else
+            known = false;
+    }
+    if (known)
+        query_start_one(c, WQ_CERTS, name, (uint32_t)n);
+    else
+        conn_usage(c);
 }
 
 static void verbs_reload(struct conn *c)

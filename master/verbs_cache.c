@@ -544,6 +544,7 @@ static void stat_json(const struct cache_home *h, const struct conf_cache *o,
     json_object(j);
     json_kstr(j, "name", o->name);
     json_kstr(j, "file", h->file);
+    json_kbool(j, "kept_by_systemd", h->stored);
     json_ku64(j, "size", s->size);
     json_ku64(j, "mapping", s->mapping);
     json_ku64(j, "huge", s->huge);
@@ -563,6 +564,13 @@ static void stat_json(const struct cache_home *h, const struct conf_cache *o,
     json_ku64(j, "disk_files", s->disk_files);
     json_ku64(j, "disk_bytes", s->disk_bytes);
     json_ku64(j, "disk_pending", s->disk_pending);
+    json_key(j, "promotion"); /* from the cache before */
+    json_object(j);
+    json_kbool(j, "running", h->from && !h->moved.copied);
+    json_ku64(j, "objects", h->moved.objects);
+    json_ku64(j, "bytes", h->moved.bytes);
+    json_ku64(j, "left", h->moved.left);
+    json_end_object(j);
     json_ku64(j, "bodies", s->bodies);
     json_ku64(j, "arriving", s->flights);
     json_key(j, "max_share_percent");
@@ -588,6 +596,18 @@ static const char *few_digits(char out[32], uint64_t bytes)
     return out;
 }
 
+static void promotion_text(const struct cache_home *h, struct buf *out)
+{
+    const struct worker_promoted *m = &h->moved;
+    buf_str(out, "promoted    ");
+    put_sum(out, m->objects, m->bytes);
+    buf_str(out, " from the old one");
+    if (m->copied)
+        buf_str(out, m->full ? ", as many as fit\n" : "\n");
+    else
+        buf_printf(out, "; %" PRIu64 " to go\n", m->left);
+}
+
 static void stat_text(const struct cache_home *h, const struct conf_cache *o,
                       const struct cache_stat *s, const struct stat_sites *sites, struct buf *out)
 {
@@ -599,6 +619,7 @@ static void stat_text(const struct cache_home *h, const struct conf_cache *o,
                SLICE_ARG(o->name),
                h->file.n    ? h->file.p
                : h->refused ? "memory: its file cannot be had, see the log"
+               : h->stored  ? "memory, which systemd keeps over a restart"
                             : "memory");
     buf_printf(out, "size        %s, of which %s used (%.1f %%), and %s to find it\n",
                few_digits(a, s->size), few_digits(b, used),
@@ -611,6 +632,8 @@ static void stat_text(const struct cache_home *h, const struct conf_cache *o,
                    " slabs to be written\n",
                    few_digits(a, s->disk_bytes), s->disk_files, SLICE_ARG(o->k.persist),
                    s->disk_pending);
+    if (h->from || h->moved.objects > 0)
+        promotion_text(h, out);
     buf_printf(out, "objects     %" PRIu64 " of at most %" PRIu64 ", up to %s each\n", s->objects,
                s->index_room, few_digits(a, s->max_object));
     buf_printf(out,

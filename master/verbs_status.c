@@ -12,6 +12,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 /* An old generation that still has requests so long after its drain time is stuck. */
@@ -72,8 +73,9 @@ static void health_upstreams(struct buf *out, uint32_t *worst)
     }
 }
 
-#define CERT_SOON_S   (14 * 86400)
-#define CERT_URGENT_S (7 * 86400)
+#define HEALTH_WARNINGS 20u /* lines of the check of the configuration */
+#define CERT_SOON_S     (14 * 86400)
+#define CERT_URGENT_S   (7 * 86400)
 
 static void health_certificate(struct slice name, const struct cert_state *st, int64_t now,
                                struct buf *out, uint32_t *worst)
@@ -104,6 +106,19 @@ static void health_certificates(const struct generation *g, struct buf *out, uin
     }
 }
 
+/* What the check of the configuration in force warned of: "FILE:LINE:COLUMN: warning: TEXT". */
+static void health_configuration(struct buf *out, uint32_t *worst)
+{
+    static const char mark[] = ": warning: ";
+    struct slice rest = buf_slice(&master.reload.warnings), line;
+    for (unsigned n = 0; n < HEALTH_WARNINGS && slice_next(&rest, '\n', &line);) {
+        if (!memmem(line.p, line.n, mark, sizeof(mark) - 1))
+            continue;
+        health_note(out, worst, PROTO_DONE, SLICE_FMT, SLICE_ARG(line));
+        n++;
+    }
+}
+
 uint32_t verbs_health(struct buf *out, bool certificates)
 {
     uint32_t worst = PROTO_DONE;
@@ -123,6 +138,7 @@ uint32_t verbs_health(struct buf *out, bool certificates)
         health_upstreams(out, &worst);
         if (certificates)
             health_certificates(g, out, &worst);
+        health_configuration(out, &worst);
     } else {
         health_note(out, &worst, PROTO_CRITICAL,
                     "generation %u is of the program before the upgrade; the new one has none yet",
@@ -240,6 +256,13 @@ static void status_json(struct buf *out, uint32_t code, struct slice reasons)
     json_ku64(&j, "count", r->count);
     json_ku64(&j, "failures", r->failures);
     json_end_object(&j);
+    json_key(&j, "deaths");
+    json_object(&j);
+    json_ku64(&j, "count", master.deaths.n);
+    json_kcstr(&j, "last", master.deaths.last);
+    json_key(&j, "unix_ms");
+    json_i64(&j, master.deaths.wall_ms);
+    json_end_object(&j);
     json_ku64(&j, "connections", gauge_sum(master.segment, GAU_CONNS));
     json_ku64(&j, "requests_in_flight", gauge_sum(master.segment, GAU_STREAMS));
     json_ku64(&j, "tunnels", gauge_sum(master.segment, GAU_TUNNELS));
@@ -317,6 +340,18 @@ static void status_text(struct buf *out, uint32_t code, struct slice reasons, bo
                gauge_sum(master.segment, GAU_CONNS), gauge_sum(master.segment, GAU_STREAMS),
                gauge_sum(master.segment, GAU_TUNNELS), rate,
                counter_sum(master.segment, CTR_REQUESTS));
+    if (master.deaths.n)
+        buf_printf(out, "deaths       %u of processes, the last one %s ago: %s\n", master.deaths.n,
+                   status_age((uint64_t)(clock_cached.wall_ms - master.deaths.wall_ms)),
+                   master.deaths.last);
+    struct buf kept;
+    buf_init(&kept, 0);
+    if (g)
+        caches_outlive(g, &kept);
+    if (kept.n)
+        buf_printf(out, "caches       kept over a restart: " SLICE_FMT "\n",
+                   SLICE_ARG(buf_slice(&kept)));
+    buf_fini(&kept);
     if (g)
         status_children_text(out, g);
     status_old_text(out);

@@ -345,12 +345,12 @@ fail:
 }
 
 int cache_open_file(const char *path, const struct cache_options *o, struct cache **ret,
-                    bool *ret_kept)
+                    bool *ret_kept, struct cache **ret_old)
 {
     struct cache *c;
     int fd, rc;
 
-    *ret = NULL;
+    *ret = *ret_old = NULL;
     *ret_kept = false;
     fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 && errno != ENOENT)
@@ -366,17 +366,16 @@ int cache_open_file(const char *path, const struct cache_options *o, struct cach
                 *ret_kept = true;
                 return 0;
             }
-            cache_close(&c);
+            *ret_old = c;
         } else {
             close(fd);
         }
     }
     c = handle_new();
-    if (!c)
-        return -ERR_NOMEM;
-    rc = make_file(path, o, c);
+    rc = c ? make_file(path, o, c) : -ERR_NOMEM;
     if (rc < 0) {
         cache_close(&c);
+        cache_close(ret_old);
         return rc;
     }
     *ret = c;

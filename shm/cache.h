@@ -66,9 +66,10 @@ int cache_attach(int fd, struct cache **ret);
  * An existing one is taken when it is whole, belongs to this user (mode 0600) and its geometry is
  * what o gives: *ret_kept is set and nothing in it is lost; run cache_reap_all before the first
  * worker. Else it is replaced by an empty one under the same name; a running process that maps the
- * old one is not disturbed. -ERR_INVAL (not such a file system, a link, or another's file). */
+ * old one is not disturbed. One of another geometry that is whole is the caller's: *ret_old, else
+ * NULL. -ERR_INVAL (not such a file system, a link, or another's file). */
 int cache_open_file(const char *path, const struct cache_options *o, struct cache **ret,
-                    bool *ret_kept);
+                    bool *ret_kept, struct cache **ret_old);
 void cache_close(struct cache **c);
 int cache_fd(const struct cache *c);
 size_t cache_mapping_size(const struct cache *c);

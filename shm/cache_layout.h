@@ -549,6 +549,15 @@ bool cache_evict_site(struct cache_worker *w, uint32_t site, uint64_t bytes);
 bool cache_ghost_take(struct cache_worker *w, const struct cache_key *k);
 void cache_ghost_put(struct cache_worker *w, const struct cache_key *k);
 
+/* ---- cache_visit.c ---- */
+
+enum cache_visit { CACHE_VISIT_END, CACHE_VISIT_MORE, CACHE_VISIT_HIT };
+/* From the record at *off of a pinned slab on, whose records end at `end`: the next one that the
+ * index leads to, that is whole and that no purge of all or of a tag has reached. HIT: *ret, to be
+ * released. At most *looks are looked at (MORE). Both are counted on. */
+enum cache_visit cache_visit_next(struct cache_worker *w, uint32_t slab, uint32_t end,
+                                  uint32_t *off, unsigned *looks, struct cache_hit *ret);
+
 /* ---- others ---- */
 
 /* Whether a purge reaches the record: 0 no, 1 soft, 2 gone. */

@@ -393,13 +393,6 @@ static bool enter_slab(struct cache_persist *p, uint32_t slab, uint64_t st, uint
     return true;
 }
 
-static bool worth(const struct cache_persist *p, const struct cache_head *h, uint64_t word)
-{
-    return h->type != CACHE_PASS && h->version < PERSIST_VERSION &&
-           cache_index_slot(p->c, &h->key, word) != NULL && cache_record_sound(p->c, h, true) &&
-           cache_purge_peek(p->c, h, (const uint64_t *)(const void *)(h->p + h->at_tags)) < 2;
-}
-
 /* Stands in the file's header and name. */
 static uint64_t highest(const struct cache_persist *p)
 {
@@ -419,49 +412,40 @@ static uint64_t highest(const struct cache_persist *p)
  * false: the slab has ended. */
 static bool next_object(struct cache_persist *p, unsigned *looks)
 {
-    struct cache_worker *w = p->w;
-    struct cache_head h;
+    const struct cache_hit *h = &p->hit;
+    struct persist_object o;
+    enum cache_visit next;
 
-    for (; *looks > 0; --*looks) {
-        struct persist_object o;
-        uint64_t word;
-
-        if (p->off >= p->cur.woff ||
-            cache_record_load(p->c, p->cur.slab, p->off, p->cur.woff, &h) < 0)
-            return false;
-        word = cache_word(&h.key, p->cur.slab, p->off);
-        p->off += h.len;
-        if (!worth(p, &h, word))
-            continue;
-        cache_pin_slab(w, p->cur.slab);
-        if (!cache_hit_begin(w, &h, word, &p->hit)) {
-            p->hit.word = 0;
-            cache_unpin_slab(w, p->cur.slab);
-            continue;
-        }
-        o = (struct persist_object){.magic = PERSIST_M_OBJECT,
-                                    .type = h.type,
-                                    .site = h.site,
-                                    .ntags = (uint8_t)h.ntags,
-                                    .meta = h.meta_len,
-                                    .user = h.user,
-                                    .k0 = h.key.k0,
-                                    .k1 = h.key.k1,
-                                    .size = h.size,
-                                    .version = h.version,
-                                    .base = h.base,
-                                    .fresh = h.fresh};
-        memcpy(p->lead, &o, sizeof(o));
-        memcpy(p->lead + sizeof(o), p->hit.tags, 8u * h.ntags);
-        if (h.meta_len > 0)
-            memcpy(p->lead + sizeof(o) + 8u * h.ntags, p->hit.meta.p, h.meta_len);
-        p->lead_n = (uint32_t)(sizeof(o) + 8u * h.ntags + h.meta_len);
-        p->lead_at = 0;
-        p->body_at = 0;
-        p->in_object = true;
-        p->objects++;
-        return true;
+    for (;;) {
+        next = cache_visit_next(p->w, p->cur.slab, p->cur.woff, &p->off, looks, &p->hit);
+        if (next != CACHE_VISIT_HIT)
+            return next == CACHE_VISIT_MORE;
+        if (h->attr.type != CACHE_PASS && h->version < PERSIST_VERSION)
+            break;
+        cache_release(p->w, &p->hit);
+        --*looks;
     }
+    o = (struct persist_object){.magic = PERSIST_M_OBJECT,
+                                .type = h->attr.type,
+                                .site = h->attr.site,
+                                .ntags = (uint8_t)h->ntags,
+                                .meta = (uint32_t)h->meta.n,
+                                .user = h->attr.user,
+                                .k0 = h->key.k0,
+                                .k1 = h->key.k1,
+                                .size = h->size,
+                                .version = h->version,
+                                .base = h->attr.base,
+                                .fresh = h->attr.fresh};
+    memcpy(p->lead, &o, sizeof(o));
+    memcpy(p->lead + sizeof(o), h->tags, 8u * h->ntags);
+    if (h->meta.n > 0)
+        memcpy(p->lead + sizeof(o) + 8u * h->ntags, h->meta.p, h->meta.n);
+    p->lead_n = (uint32_t)(sizeof(o) + 8u * h->ntags + h->meta.n);
+    p->lead_at = 0;
+    p->body_at = 0;
+    p->in_object = true;
+    p->objects++;
     return true;
 }
 

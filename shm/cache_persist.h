@@ -44,6 +44,7 @@ struct cache_persist_options {
     uint64_t limit;   /* bytes on disk; 0: as many as the cache has */
     uint64_t rate;    /* bytes written per second; 0: a 64th of the cache, but 4 MiB at least */
     uint32_t open_ms; /* how often a slab that still grows is written; 0: 3 s */
+    bool write_only;  /* nothing is read back: what is there already is to go, in time */
     void (*say)(void *arg, const char *line); /* what was refused, restored; may be NULL */
     void *arg;
 };

@@ -22,7 +22,7 @@ void persist_load_plan(struct cache_persist *p)
 {
     uint64_t room = p->c->sb.data / 16 * 15;
     struct cache_head born = {.birth = 0};
-    bool soft = true;
+    bool soft = !p->o.write_only;
 
     /* Restored objects must be stale: see cache_persist_adopt. */
     for (uint32_t i = 0; i < CACHE_SHARDS; i++) {
@@ -42,7 +42,7 @@ void persist_load_plan(struct cache_persist *p)
         }
     }
     p->at_old = 0;
-    p->st.loading = p->nold > 0;
+    p->st.loading = soft && p->nold > 0;
 }
 
 void persist_reader_start(struct persist_reader *r, const struct persist_name *name)

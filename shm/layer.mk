@@ -12,6 +12,7 @@ libshm_a_SOURCES = \
 	shm/cache_key.c \
 	shm/cache_persist.c shm/cache_persist.h shm/cache_persist_in.h \
 	shm/cache_meta.c shm/cache_meta.h \
+	shm/cache_promote.c shm/cache_promote.h \
 	shm/cache_purge.c \
 	shm/cache_reap.c \
 	shm/cache_record.c \
@@ -19,6 +20,7 @@ libshm_a_SOURCES = \
 	shm/cache_share.c \
 	shm/cache_slab.c \
 	shm/cache_store.c \
+	shm/cache_visit.c \
 	shm/cert.c shm/cert.h \
 	shm/counter.c shm/counter.h shm/counters.def \
 	shm/crc32c.c shm/crc32c.h \
@@ -75,6 +77,10 @@ check_PROGRAMS += t/unit/cache_model_test
 UNIT_TESTS += t/unit/cache_model_test
 t_unit_cache_model_test_SOURCES = t/unit/cache_model_test.c t/unit/cache_fixture.h t/unit/tap.h
 t_unit_cache_model_test_LDADD = $(LIBS_SHM)
+check_PROGRAMS += t/unit/cache_promote_test
+UNIT_TESTS += t/unit/cache_promote_test
+t_unit_cache_promote_test_SOURCES = t/unit/cache_promote_test.c t/unit/cache_fixture.h t/unit/tap.h
+t_unit_cache_promote_test_LDADD = $(LIBS_SHM)
 check_PROGRAMS += t/unit/cache_crash_test
 UNIT_TESTS += t/unit/cache_crash_test
 t_unit_cache_crash_test_SOURCES = t/unit/cache_crash_test.c t/unit/cache_fixture.h t/unit/tap.h

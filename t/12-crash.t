@@ -32,6 +32,13 @@ subtest 'SIGKILL' => sub {
     cmp_ok($alive, '>', 0, "the other worker's connections ($alive of 12) are untouched");
     is(($s->rpctl('fsck'))[0], 0, 'fsck is clean');
     ok($s->wait_metric('rpd_connections', 0), 'the dead worker\'s gauges are gone');
+    my $deaths = $s->ctl_json('status')->{deaths};
+    is($deaths->{count}, 1, 'rpctl status counts it');
+    like($deaths->{last}, qr/^w\d pid $victim of generation 1 killed by signal 9 \(SIGKILL\)$/, 'and says of what');
+    ok(abs($deaths->{unix_ms} / 1000 - time) < 60, 'and when');
+    like($s->ctl('status'), qr/^deaths +1 of processes, the last one \d+s ago: w\d pid $victim /m, 'for people');
+    is(($s->rpctl('upgrade'))[0], 0, 'an upgrade');
+    is_deeply($s->ctl_json('status')->{deaths}, $deaths, 'does not forget it');
 };
 
 subtest 'panic record' => sub {

@@ -69,6 +69,29 @@ subtest 'a start with a new mapping' => sub {
     die_all($again);
 };
 
+subtest 'another size' => sub {
+    my $again = rpd(config => $config);
+    ok(wait_for(sub { disk($again)->{restored} >= @paths }, quiet => 1), 'everything is back');
+    get($_) for @paths;
+    my ($larger) = map { s/^size = 16m/size = 64m/mr } $config;
+    $again->write_config($larger);
+    like(($again->reload)[1], qr/objects promoted from the old one/, 'is promoted by a reload');
+    spew($asked, '');
+    is(get($_), 'right: hit', "$_ is a hit still") for @paths;
+    ok(on_disk($again), 'and all is on disk again');
+    is(disk($again)->{restored}, 0, 'from where nothing was read');
+    die_all($again);
+    $again = rpd(config => $larger);
+    ok(wait_for(sub { disk($again)->{restored} >= @paths }, quiet => 1), 'for the next start');
+    like(get($_), qr/^right/, "$_ has its bytes") for @paths;
+    is(asked('full'), 0, 'nothing was fetched again');
+    die_all($again);
+    $again = rpd(config => $config);
+    ok(wait_for(sub { disk($again)->{restored} >= @paths }, quiet => 1), 'of another size');
+    ok(on_disk($again), 'on disk');
+    die_all($again);
+};
+
 subtest 'damaged files' => sub {
     for my $file (glob "$dir/*.slab") {
         open my $fh, '+<:raw', $file or die "$file: $!";    # in place: it stays the workers'

@@ -74,8 +74,8 @@ subtest 'another size' => sub {
     like($slow->read_head, qr/^HTTP\/1.1 200/, 'on its way to a slow client');
     $s->write_config(config(size => '24m'));
     my ($status, $out) = $s->rpctl('reload');
-    like($out, qr/cache main: size 16m -> 24m; cache main: new, empty$/, 'a reload with a new one says so');
-    is(get($some[0]), 'miss', 'it is empty');
+    like($out, qr/cache main: size 16m -> 24m; cache main: new, 41 objects promoted from the old one$/, 'a reload with a new one says so');
+    is(all_hit(), $all, 'every hit is one still');
     is($slow->read_eof, body_of($big), 'what is read of the old one is whole');
     $slow->close;
     ok(wait_for(sub { ($s->rpctl('wait', 'idle', '--timeout', '1s'))[0] == 0 }, quiet => 1), 'the old generation ends');
@@ -167,6 +167,15 @@ subtest 'in a file' => sub {
     is(($fourth->rpctl('upgrade'))[0], 0, 'upgrade');
     is(all_hit(), $all, 'which keeps it');
     $fourth->stop;
+    my $fifth = rpd(config => config(file => $file, size => '24m'));
+    ok($fifth->wait_log(qr/ok generation 1 .*: cache main: \Q$file\E, new, 40 objects promoted from the old one/), 'a start with another size');
+    is(all_hit(), $all, 'fills the new file from the old one');
+    open my $maps, '<', '/proc/' . $fifth->pid . '/maps';
+    ok(wait_for(sub { seek $maps, 0, 0; 1 == grep { /\Q$file\E/ } <$maps> }, quiet => 1), 'which is given up then');
+    $fifth->stop;
+    my $sixth = rpd(config => config(file => $file));
+    is(all_hit(), $all, 'and back');
+    $sixth->stop;
 };
 
 subtest 'a file that is in use' => sub {

@@ -67,7 +67,21 @@ void certfile_message(struct worker *w, const struct msg *m)
         e = tls_cert_files(w->tls, c.certificate, name, c.pair, m->fds[0],
                            m->nfds == 2 ? m->fds[1] : -1, &why);
     }
+    if (e == 0 && c.text[0] && c.pair != WORKER_CERT_OCSP) {
+        /* The last good ones: in use, but what is wrong with the files remains to be told. */
+        tls_cert_gone(w->tls, c.certificate, name, c.pair, c.text);
+        return;
+    }
     certfile_result(w, &c, e, why);
+}
+
+/* Before READY, and so answered before the first client comes. */
+static void certfile_missing(void *arg, uint32_t certificate, uint32_t pair, const char *why)
+{
+    const struct worker *w = arg;
+    struct worker_cert m = {.certificate = certificate, .pair = pair};
+    snprintf(m.text, sizeof m.text, "%s", why);
+    (void)msg_send(w->channel.fd, W_CERT_OPEN, &m, sizeof m, NULL, 0);
 }
 
 int certfile_init(struct worker *w)
@@ -98,5 +112,7 @@ int certfile_init(struct worker *w)
         buf_fini(&text);
     }
     conf_diags_fini(&d);
+    if (e == 0 && b->respawned && w->tls)
+        tls_cert_missing(w->tls, certfile_missing, w);
     return e;
 }

@@ -184,6 +184,7 @@ static void channel_message(struct worker *w, const struct msg *m)
     const struct worker_drain *d = (const void *)m->payload;
     switch (m->type) {
     case M_ACCEPT:
+        w->accepted = true;
         if (w->boot->role == WORKER_SERVE && !w->draining && clients_accept_start(&w->clients) < 0)
             LOG_ALERT("accept_start", "cannot watch the listening sockets");
         return;

@@ -11,6 +11,9 @@
 #include "worker/upstream/resolver.h"
 #include "worker/worker.h"
 
+#include <stdio.h>
+#include <string.h>
+
 /* Whether this `key` or `cache_key` stood in one before the i-th, as it does where it is inherited.
  */
 static bool check_told(const struct config *c, size_t i)
@@ -59,6 +62,57 @@ static int check_keys(const struct config *c, struct conf_diags *d)
     return rc;
 }
 
+/* A name of a host in a handshake: of a wildcard one that it is for. SLICE_NONE: an address, or an
+ * expression, of which nobody knows what it is for. */
+static struct slice check_sni(const struct conf_name *n, char out[256])
+{
+    union addr address;
+    if (n->kind == CONF_NAME_EXACT && !slice_starts(n->text, SLICE("[")) &&
+        addr_parse_ip(n->text, &address) < 0)
+        return n->text;
+    if (n->kind != CONF_NAME_WILDCARD || n->text.n > 254)
+        return SLICE_NONE;
+    out[0] = 'x'; /* the text begins with the dot */
+    memcpy(out + 1, n->text.p, n->text.n);
+    return slice_of(out, n->text.n + 1);
+}
+
+/* Browsers that ask for such a host get another one's certificate, or none. */
+static void check_certificate(const struct conf_host *h, const struct conf_listen *l,
+                              const struct tls_server *s, struct conf_diags *d)
+{
+    const struct conf_name *first = NULL;
+    size_t lack = 0;
+    char sni[256], more[32] = "";
+    for (size_t i = 0; i < h->k.names.n; i++) {
+        struct slice name = check_sni(&h->k.names.v[i], sni);
+        if (!name.p || tls_server_has(s, name))
+            continue;
+        first = first ? first : &h->k.names.v[i];
+        lack++;
+    }
+    if (lack == 0)
+        return;
+    if (lack > 1)
+        snprintf(more, sizeof more, " and %zu more", lack - 1);
+    conf_diag_add(d, CONF_WARNING, h->pos, NULL,
+                  "there is no certificate for %s" SLICE_FMT "%s on [listen " SLICE_FMT "]",
+                  first->kind == CONF_NAME_WILDCARD ? "*" : "", SLICE_ARG(first->text), more,
+                  SLICE_ARG(l->name));
+}
+
+static void check_certificates(const struct config *c, struct tls *t, struct conf_diags *d)
+{
+    for (size_t i = 0; t && i < c->nlisten; i++) {
+        const struct tls_server *s =
+            c->listen[i]->k.tls ? tls_server_of(t, c->listen[i]->id) : NULL;
+        for (size_t j = 0; s && j < c->nhost; j++) {
+            if (conf_host_on(c->host[j], c->listen[i]))
+                check_certificate(c->host[j], c->listen[i], s, d);
+        }
+    }
+}
+
 int worker_check(const struct config *c, struct conf_diags *d)
 {
     struct route_table *t = NULL;
@@ -68,6 +122,8 @@ int worker_check(const struct config *c, struct conf_diags *d)
     const struct tls_env env = {.config = c};
     struct tls *tls = NULL;
     int g = tls_new(&env, true, d, &tls);
+    if (g == 0)
+        check_certificates(c, tls, d);
     route_table_free(&t);
     access_logs_free(&l);
     tls_free(&tls);

@@ -1,16 +1,20 @@
-/* The helper: a worker without listeners that resolves upstream names for all and keeps caches on
- * disk (persist.c). READY after the
- * first round of answers, or when that takes too long: a name that does not resolve never stops a
- * start. */
+/* The helper: a worker without listeners that resolves upstream names for all, fills new caches
+ * from old ones (promote.c) and keeps caches on disk (persist.c). READY after the first round of
+ * answers, or when that takes too long: a name that does not resolve never stops a start. Nor does
+ * an old cache that takes long to copy: but while it does, the old generation serves from it. */
 #include "worker/state.h"
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/log.h"
 #include "worker/upstream/resolver.h"
 
+#include <stdlib.h>
 #include <sys/epoll.h>
 
 #define HELPER_FIRST_ROUND_MS 2000u
+#define HELPER_PROMOTE_MS     5000u
+#define HELPER_LOOK_MS        100u
 
 struct helper_watch {
     struct io io;
@@ -20,13 +24,24 @@ struct helper_watch {
     struct loop_corpse corpse;
 };
 
+void helper_settled(struct worker *w)
+{
+    const uint64_t took = clock_ms() - w->helper_began_ms;
+    const uint64_t most = w->boot->config->global.start_timeout / 2;
+    const bool names = resolver_first_round_done(w->resolver) || took >= HELPER_FIRST_ROUND_MS;
+    /* One that takes the place of a dead helper is missed already. */
+    const bool caches =
+        promotes_settled(w) || w->boot->respawned || took >= HELPER_PROMOTE_MS || took >= most;
+    if (names && caches)
+        channel_ready(w);
+}
+
 static void helper_plan(struct worker *w)
 {
     int ms = resolver_timeout_ms(w->resolver, clock_ms());
     if (ms >= 0)
         timer_set_at(&w->loop.timers, &w->resolve_due, clock_ms() + (uint64_t)ms);
-    if (!w->ready_sent && resolver_first_round_done(w->resolver))
-        channel_ready(w);
+    helper_settled(w);
 }
 
 static void helper_on_tick(struct timer *t)
@@ -81,15 +96,34 @@ static void helper_watch(void *arg, int fd, bool rd, bool wr)
     epoll_ctl(w->loop.ep, EPOLL_CTL_ADD, fd, &ev);
 }
 
-static void helper_first_round_over(struct timer *t)
+static void helper_on_wait(struct timer *t)
 {
-    channel_ready(CONTAINER(t, struct worker, log_due));
+    struct worker *w = CONTAINER(t, struct worker, log_due);
+    helper_settled(w);
+    if (!w->ready_sent)
+        timer_set_at(&w->loop.timers, t, clock_ms() + HELPER_LOOK_MS);
+}
+
+struct cache_worker *helper_joined(struct worker *w, size_t cache)
+{
+    const struct worker_boot *b = w->boot;
+    struct cache_worker **at = &w->joined[cache];
+    if (!*at) {
+        int e = cache_join(b->cache[cache], slot_owner_id(b->segment, b->slot), NULL, NULL, at);
+        if (e < 0)
+            LOG_WARN("cache_join", "cache " SLICE_FMT " cannot be joined by the helper: %s",
+                     SLICE_ARG(b->config->cache[cache]->name), err_text(e));
+    }
+    return *at;
 }
 
 int helper_init(struct worker *w)
 {
     const struct worker_boot *b = w->boot;
     const struct conf_words *ns = &b->config->global.nameservers;
+    w->joined = calloc(b->config->ncache + 1, sizeof(struct cache_worker *));
+    if (!w->joined)
+        return -ERR_NOMEM;
     pool_init(&w->watches, "resolver sockets", sizeof(struct helper_watch));
     const struct resolver_opts o = {
         .nameserver = ns->v, .nnameserver = ns->n, .ops = {.watch = helper_watch, .arg = w}};
@@ -106,8 +140,12 @@ int helper_init(struct worker *w)
                     return e;
             }
     timer_init(&w->resolve_due, helper_on_tick);
-    timer_init(&w->log_due, helper_first_round_over);
-    timer_set_at(&w->loop.timers, &w->log_due, clock_ms() + HELPER_FIRST_ROUND_MS);
+    e = promotes_init(w);
+    if (e < 0)
+        return e;
+    w->helper_began_ms = clock_ms();
+    timer_init(&w->log_due, helper_on_wait);
+    timer_set_at(&w->loop.timers, &w->log_due, clock_ms() + HELPER_LOOK_MS);
     resolver_tick(w->resolver, clock_ms());
     helper_plan(w);
     return persist_init(w);
@@ -115,6 +153,10 @@ int helper_init(struct worker *w)
 
 void helper_fini(struct worker *w)
 {
+    promotes_fini(w);
     persist_fini(w);
+    for (size_t i = 0; w->joined && i < w->boot->config->ncache; i++)
+        cache_leave(&w->joined[i]);
+    free(w->joined);
     resolver_free(&w->resolver);
 }

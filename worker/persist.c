@@ -61,7 +61,12 @@ static void persist_on_io(struct io *io)
 /* Nothing of it stops the helper: a cache that cannot be kept on disk is a cache all the same. */
 static void persist_open(struct persist_one *o)
 {
-    const struct cache_persist_options opt = {.say = persist_say, .arg = o};
+    const struct worker_boot *b = o->w->boot;
+    /* What the old cache has is newer than what is on disk of it. */
+    const struct cache_persist_options opt = {.say = persist_say,
+                                              .arg = o,
+                                              .write_only = b->promote &&
+                                                            b->promote[o->conf->id].from != NULL};
     int e = cache_persist_open(o->dir, o->joined, &opt, &o->p);
 
     if (e == -ERR_AGAIN) {
@@ -107,9 +112,9 @@ int persist_init(struct worker *w)
             continue;
         *o = (struct persist_one){
             .w = w, .conf = b->config->cache[i], .dir = b->persist_fd[i], .io = {.fd = -1}};
-        int e = cache_join(b->cache[i], slot_owner_id(b->segment, b->slot), NULL, NULL, &o->joined);
-        if (e < 0)
-            return e;
+        o->joined = helper_joined(w, i);
+        if (!o->joined)
+            continue;
         ps->n++;
         timer_init(&o->due, persist_on_time);
         persist_plan(o, 0);
@@ -126,7 +131,6 @@ void persist_fini(struct worker *w)
         if (ps->one[i].p)
             io_remove(&w->loop, &ps->one[i].io);
         cache_persist_close(&ps->one[i].p);
-        cache_leave(&ps->one[i].joined);
     }
     free(ps);
     w->persists = NULL;

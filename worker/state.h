@@ -23,13 +23,17 @@ struct worker {
     struct clients clients;
     struct handover handover;
     struct access_logs *logs;
-    struct persists *persists; /* the helper's */
+    struct persists *persists; /* the helper's, as what follows */
+    struct promotes *promotes;
+    struct cache_worker **joined; /* by conf_cache.id; helper_joined() */
+    uint64_t helper_began_ms;
     struct resolver *resolver;
     struct timer resolve_due;
     struct list watched; /* the resolver's sockets */
     struct pool watches;
     enum log_level level_before;
     bool log_dirty, draining, orphan, ready_sent;
+    bool accepted;       /* M_ACCEPT has come: the generation before gets no new workers */
     uint32_t conns_peak; /* since the heap was trimmed */
     uint64_t trimmed_ms;
     int status;
@@ -62,8 +66,17 @@ void record_init(struct worker *w);
 int persist_init(struct worker *w);
 void persist_fini(struct worker *w);
 
+/* promote.c */
+int promotes_init(struct worker *w);
+void promotes_fini(struct worker *w);
+bool promotes_settled(const struct worker *w); /* what lay in old caches has been copied */
+
 /* helper.c */
 int helper_init(struct worker *w);
 void helper_fini(struct worker *w);
+/* The helper's side of a cache, for all that it does there: a slot has one. NULL: not to be had,
+ * which was logged. */
+struct cache_worker *helper_joined(struct worker *w, size_t cache);
+void helper_settled(struct worker *w); /* READY, if nothing is waited for any more */
 
 #endif

@@ -5,7 +5,7 @@
 
 #include "config/certdir.h"
 #include "config/config.h"
-#include "shm/cache.h"
+#include "shm/cache_promote.h"
 #include "shm/segment.h"
 
 enum worker_role { WORKER_SERVE, WORKER_HELPER };
@@ -16,6 +16,10 @@ struct worker_socket { /* one listening socket */
     uint32_t owner;
     const struct conf_listen *listen;
     const struct conf_address *address;
+};
+struct worker_promote { /* a cache that takes the place of an old one */
+    struct cache *from; /* NULL: it does not. The helper closes it when nobody uses it any more */
+    const struct cache_promote_base *base;
 };
 struct worker_boot {
     enum worker_role role;
@@ -31,7 +35,8 @@ struct worker_boot {
     const uint32_t *cert_id;    /* shm row of each certificate section, by conf_certificate.id */
     struct cache *const *cache; /* by conf_cache.id; never NULL entries */
     const int *persist_fd;      /* by conf_cache.id: the directory it is kept in, or -1; helper */
-    bool respawned;             /* takes the place of a dead one: must start if it can at all */
+    const struct worker_promote *promote; /* by conf_cache.id, of the helper */
+    bool respawned; /* takes the place of a dead one: must start if it can at all */
     struct worker_socket *sock;
     size_t nsock;
     const int *log_fd;  /* by conf_log.id */
@@ -67,7 +72,8 @@ enum worker_msg {
     M_ADOPT,
     M_COVER, /* payload struct worker_cover: accept from these workers' sockets too, no others */
     /* payload struct worker_cert; fds: certificate, and key unless it is in the same file; or an
-       OCSP answer. Changed files, or those of W_CERT_OPEN. */
+       OCSP answer. Changed files, or those of W_CERT_OPEN: with text the last good ones of a pair,
+       whose files are as text says. */
     M_CERT_FILES,
     /* payload struct worker_cert: the entry has gone from its directory, or text says why its files
        cannot be opened */
@@ -76,8 +82,19 @@ enum worker_msg {
     W_FAILED,     /* payload: text; exits after it */
     W_REPLY,      /* payload: struct worker_reply followed by text */
     W_DRAINED,    /* nothing left; about to exit */
-    W_CERT_OPEN,  /* payload struct worker_cert: open this entry of a directory for me */
-    W_CERT_RESULT /* payload struct worker_cert: what became of the files of a M_CERT_FILES */
+    /* payload struct worker_cert: open this entry of a directory for me; name "": the pair's files
+       cannot be used (text), what were the last good ones? */
+    W_CERT_OPEN,
+    W_CERT_RESULT, /* payload struct worker_cert: what became of the files of a M_CERT_FILES */
+    W_PROMOTED     /* payload struct worker_promoted: how far the helper is with an old cache */
+};
+struct worker_promoted {
+    uint32_t cache;          /* conf_cache.id */
+    uint8_t copied;          /* all that lay there at the beginning has been seen */
+    uint8_t full;            /* not all had room */
+    uint8_t ended;           /* nobody uses the old one any more, nor does the helper */
+    uint64_t objects, bytes; /* copied */
+    uint64_t left;           /* records still to be seen */
 };
 struct worker_drain {
     uint64_t request_ms, tunnel_ms; /* time left to each */

@@ -194,10 +194,69 @@ static void test_notify(void)
     tap_is_int(proc_sd_notify("READY=1"), 1, "notified");
     ssize_t n = recv(fd, text, sizeof(text), 0);
     tap_is_str(slice_of(text, n > 0 ? (size_t)n : 0), "READY=1", "with the state");
+    int pair[2];
+    if (pipe(pair) < 0)
+        tap_bail("pipe");
+    tap_is_int(proc_sd_notify_fd("FDSTORE=1", pair[0]), 1, "a descriptor");
+    union {
+        struct cmsghdr head;
+        char bytes[64];
+    } control;
+    struct iovec iov = {text, sizeof(text)};
+    struct msghdr h = {.msg_iov = &iov,
+                       .msg_iovlen = 1,
+                       .msg_control = control.bytes,
+                       .msg_controllen = sizeof(control.bytes)};
+    int got = -1;
+    n = recvmsg(fd, &h, 0);
+    if (n > 0 && CMSG_FIRSTHDR(&h))
+        memcpy(&got, CMSG_DATA(CMSG_FIRSTHDR(&h)), sizeof(got));
+    tap_ok(n == 9 && got > 2 && write(pair[1], "x", 1) == 1 && read(got, text, 1) == 1,
+           "comes with the state");
+    close(got);
+    close(pair[0]);
+    close(pair[1]);
     setenv("NOTIFY_SOCKET", "relative", 1);
     tap_is_int(proc_sd_notify("READY=1"), -ERR_SYS, "a relative path is refused");
     unsetenv("NOTIFY_SOCKET");
     close(fd);
+}
+
+static void test_listen_fds(void)
+{
+    const char *names[8];
+    char pid[16];
+    int first;
+    tap_is_int(proc_sd_listen_fds(&first, names, 8), 0, "none are passed");
+    snprintf(pid, sizeof(pid), "%d", (int)getpid());
+    setenv("LISTEN_PID", pid, 1);
+    setenv("LISTEN_FDS", "2", 1);
+    setenv("LISTEN_FDNAMES", "a:b c:more", 1);
+    int high = fcntl(0, F_DUPFD, 100);
+    int kept[2] = {fcntl(3, F_DUPFD, 100), fcntl(4, F_DUPFD, 100)};
+    tap_ok(dup2(high, 3) == 3 && dup2(high, 4) == 4, "two");
+    tap_is_int(proc_sd_listen_fds(&first, names, 8), 2, "two are taken");
+    tap_ok(first == 3 && strcmp(names[0], "a") == 0 && strcmp(names[1], "b c") == 0, "by name");
+    tap_ok(fcntl(3, F_GETFD) & FD_CLOEXEC, "no other program gets them");
+    tap_is_int(proc_sd_listen_fds(&first, names, 1), 1, "no more than there is room for");
+    setenv("LISTEN_FDS", "4000000000", 1);
+    tap_ok(proc_sd_listen_fds(&first, names, 8) <= 8, "a wrong count");
+    setenv("LISTEN_FDS", "-1", 1);
+    tap_is_int(proc_sd_listen_fds(&first, names, 8), 0, "no count");
+    setenv("LISTEN_FDS", "2", 1);
+    unsetenv("LISTEN_FDNAMES");
+    tap_ok(proc_sd_listen_fds(&first, names, 8) == 2 && names[1][0] == '\0', "without names");
+    setenv("LISTEN_PID", "1", 1);
+    tap_is_int(proc_sd_listen_fds(&first, names, 8), 0, "another process's");
+    unsetenv("LISTEN_PID");
+    unsetenv("LISTEN_FDS");
+    for (int i = 0; i < 2; i++) {
+        if (kept[i] >= 0)
+            dup2(kept[i], 3 + i);
+        else
+            close(3 + i);
+    }
+    close(high);
 }
 
 static void test_title(int argc, char **argv)
@@ -237,6 +296,7 @@ int main(int argc, char **argv)
     test_pidfile();
     test_daemon();
     test_notify();
+    test_listen_fds();
     int fd = open("/dev/null", O_RDONLY);
     tap_ok(proc_close_on_exec(fd, true) == 0 && (fcntl(fd, F_GETFD) & FD_CLOEXEC) &&
                proc_close_on_exec(fd, false) == 0 && !(fcntl(fd, F_GETFD) & FD_CLOEXEC) &&

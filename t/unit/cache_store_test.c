@@ -393,11 +393,12 @@ static void files(void)
 {
     const struct cache_options o = {.size = 2u << 20, .slots = 4},
                                p = {.size = 4u << 20, .slots = 4};
+    struct cache *was;
     char path[64];
     bool kept;
 
     snprintf(path, sizeof(path), "/dev/shm/rpd-cache-test-%ld", (long)getpid());
-    if (cache_open_file(path, &o, &c, &kept) < 0) {
+    if (cache_open_file(path, &o, &c, &kept, &was) < 0) {
         tap_ok(true, "files: no tmpfs here, SKIP");
         return;
     }
@@ -407,7 +408,7 @@ static void files(void)
     fx_put(w, 2, 6, 300000, buf, 0);
     cache_leave(&w);
     cache_close(&c);
-    tap_ok(cache_open_file(path, &o, &c, &kept) == 0 && kept, "is kept");
+    tap_ok(cache_open_file(path, &o, &c, &kept, &was) == 0 && kept, "is kept");
     cache_reap_all(c);
     cache_join(c, 2u << 8, NULL, NULL, &w);
     tap_ok(fx_get(w, 1, NULL) == 5 && fx_get(w, 2, NULL) == 6, "with what was in it");
@@ -415,20 +416,23 @@ static void files(void)
     cache_leave(&w);
     memset(c->base, 0xff, 100); /* superblock A; B is left */
     cache_close(&c);
-    tap_ok(cache_open_file(path, &o, &c, &kept) == 0 && kept, "one superblock is enough");
+    tap_ok(cache_open_file(path, &o, &c, &kept, &was) == 0 && kept, "one superblock is enough");
     memset(c->base, 0xff, 8192);
     cache_close(&c);
-    tap_ok(cache_open_file(path, &o, &c, &kept) == 0 && !kept, "a broken file is replaced");
+    tap_ok(cache_open_file(path, &o, &c, &kept, &was) == 0 && !kept, "a broken file is replaced");
     cache_close(&c);
-    tap_ok(cache_open_file(path, &p, &c, &kept) == 0 && !kept, "another geometry too");
+    tap_ok(cache_open_file(path, &p, &c, &kept, &was) == 0 && !kept, "another geometry too");
+    tap_ok(was && cache_fits(was, &o), "what it was is the caller's");
+    cache_close(&was);
     cache_close(&c);
-    tap_ok(truncate(path, 5000) == 0 && cache_open_file(path, &p, &c, &kept) == 0 && !kept,
+    tap_ok(truncate(path, 5000) == 0 && cache_open_file(path, &p, &c, &kept, &was) == 0 && !kept,
            "a short one too");
     cache_close(&c);
-    tap_ok(chmod(path, 0644) == 0 && cache_open_file(path, &p, &c, &kept) == -ERR_INVAL,
+    tap_ok(chmod(path, 0644) == 0 && cache_open_file(path, &p, &c, &kept, &was) == -ERR_INVAL,
            "a file that others may read is refused");
     unlink(path);
-    tap_is_int(cache_open_file("/proc/self/status", &p, &c, &kept), -ERR_INVAL, "so is no file");
+    tap_is_int(cache_open_file("/proc/self/status", &p, &c, &kept, &was), -ERR_INVAL,
+               "so is no file");
     {
         struct cache *d;
         const struct cache_options bad = {.size = 1000};

@@ -351,10 +351,40 @@ static void test_allocations(void)
     tap_ok(failed > 30, "%u of %u allocations failed one by one", failed, n);
 }
 
+/* Each line of a key that is repeated has its own. */
+static void test_origins(void)
+{
+    static const char text[] = "[log one]\nfile = /one\n[log two]\nfile = /two\n"
+                               "[listen l]\naddress = 127.0.0.1:1\naddress = 127.0.0.1:2 "
+                               "127.0.0.1:3\naddress = 127.0.0.1:4\n"
+                               "[upstream u]\nserver = 127.0.0.1:5\nserver = 127.0.0.1:6\n"
+                               "[host h]\nnames = a.example\nnames = b.example\nupstream = u\n";
+    static const char *const wanted[] = {"address = 127.0.0.1:1 ; t.conf:6\n",
+                                         "address = 127.0.0.1:2 ; t.conf:7\n",
+                                         "address = 127.0.0.1:3 ; t.conf:7\n",
+                                         "address = 127.0.0.1:4 ; t.conf:8\n",
+                                         "server = 127.0.0.1:5 ; t.conf:10\n",
+                                         "server = 127.0.0.1:6 ; t.conf:11\n",
+                                         "names = a.example b.example ; t.conf:13, t.conf:14\n"};
+    struct fixture f;
+    struct buf b;
+    buf_init(&b, 0);
+    fixture_text(&f, slice_str(text));
+    if (tap_ok(f.c != NULL, "loads")) {
+        config_dump(f.c, true, false, &b);
+        buf_chr(&b, 0);
+        for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
+            tap_ok(strstr(b.p, wanted[i]) != NULL, "%.*s", (int)strlen(wanted[i]) - 1, wanted[i]);
+    }
+    fixture_end(&f);
+    buf_fini(&b);
+}
+
 int main(void)
 {
     test_round_trip();
     test_changed();
+    test_origins();
     test_diff();
     test_memory();
     test_doc();

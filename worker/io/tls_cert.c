@@ -611,6 +611,20 @@ void tls_cert_gone(struct tls *t, uint32_t certificate, struct slice name, uint3
     tls_cert_row(s);
 }
 
+void tls_cert_missing(const struct tls *t,
+                      void (*fn)(void *arg, uint32_t certificate, uint32_t pair, const char *why),
+                      void *arg)
+{
+    for (size_t i = 0; t->certs && i < t->certs->nsec; i++) {
+        LIST_EACH(it, &t->certs->sec[i].entries)
+        {
+            const struct certs_entry *e = CONTAINER(it, struct certs_entry, all);
+            if (!e->name[0] && !e->pair.cert)
+                fn(arg, (uint32_t)i, e->nth, e->error ? e->error : "it cannot be used");
+        }
+    }
+}
+
 int tls_cert_ocsp(struct tls *t, uint32_t certificate, int fd, const char **ret_why)
 {
     struct certs_section *s = store_section(t, certificate);

@@ -19,6 +19,10 @@ int tls_cert_files(struct tls *t, uint32_t certificate, struct slice name, uint3
  * explicit pair, the last good one stays. */
 void tls_cert_gone(struct tls *t, uint32_t certificate, struct slice name, uint32_t pair,
                    const char *why);
+/* The explicit pairs that could not be loaded, and why. */
+void tls_cert_missing(const struct tls *t,
+                      void (*fn)(void *arg, uint32_t certificate, uint32_t pair, const char *why),
+                      void *arg);
 /* Stapled answer: new bytes of the section's ocsp file; fd is taken over. */
 int tls_cert_ocsp(struct tls *t, uint32_t certificate, int fd, const char **ret_why);
 /* For `rpctl cert`: one line (or JSON object) per certificate: names, issuer, days left, key type,

@@ -65,10 +65,11 @@ void tls_cert_row(struct certs_section *s)
 
 /* ---- rpctl cert ---- */
 
-static bool print_wanted(const struct certs_entry *e, struct slice filter)
+/* text: the filter as it was given, for names of files and sections; filter: of hosts. */
+static bool print_wanted(const struct certs_entry *e, struct slice text, struct slice filter)
 {
-    if (filter.n == 0 || memmem(e->name, strlen(e->name), filter.p, filter.n) ||
-        memmem(e->sec->conf->name.p, e->sec->conf->name.n, filter.p, filter.n))
+    if (text.n == 0 || memmem(e->name, strlen(e->name), text.p, text.n) ||
+        memmem(e->sec->conf->name.p, e->sec->conf->name.n, text.p, text.n))
         return true;
     for (uint32_t i = 0; i < e->nref; i++) {
         const struct certs_name *n = e->ref[i].name;
@@ -179,7 +180,7 @@ static int print_order(const void *a, const void *b)
     return c ? c : (x->nth > y->nth) - (x->nth < y->nth);
 }
 
-static size_t print_collect(const struct tls_certs *cs, struct slice filter,
+static size_t print_collect(const struct tls_certs *cs, struct slice text, struct slice filter,
                             struct certs_entry ***ret)
 {
     size_t n = 0, most = 0;
@@ -190,7 +191,7 @@ static size_t print_collect(const struct tls_certs *cs, struct slice filter,
         LIST_EACH(it, &cs->sec[i].entries)
         {
             struct certs_entry *e = CONTAINER(it, struct certs_entry, all);
-            if (n < most && print_wanted(e, filter))
+            if (n < most && print_wanted(e, text, filter))
                 (*ret)[n++] = e;
         }
     }
@@ -206,9 +207,8 @@ void tls_cert_print(const struct tls *t, struct slice filter, uint32_t limit, bo
     int64_t now = (int64_t)time(NULL);
     char text[TLS_SCAN_NAME];
     int host = filter.n ? tls_scan_host(filter, text) : -1; /* names are kept in lower case */
-    if (host > 0)
-        filter = slice_of(text, (size_t)host);
-    size_t n = t && t->certs ? print_collect(t->certs, filter, &v) : 0, i;
+    struct slice of_host = host > 0 ? slice_of(text, (size_t)host) : filter;
+    size_t n = t && t->certs ? print_collect(t->certs, filter, of_host, &v) : 0, i;
     struct json j;
     json_init(&j, out);
     if (json) {
@@ -229,9 +229,10 @@ void tls_cert_print(const struct tls *t, struct slice filter, uint32_t limit, bo
         json_end_object(&j);
         buf_chr(out, '\n');
     } else if (n == 0) {
-        buf_str(out, filter.n ? "no certificate has that in its names\n" : "no certificates\n");
+        buf_str(out, filter.n ? "no certificate or section has that in its names\n"
+                              : "no certificates\n");
     } else if (i < n) {
-        buf_printf(out, "and %zu more: say a part of a name\n", n - i);
+        buf_printf(out, "and %zu more: say a part of a name, or -n\n", n - i);
     }
     free(v);
 }

@@ -10,16 +10,6 @@
 
 #define HTTPS_NONE UINT32_MAX
 
-static bool https_serves(const struct conf_listen *l, const struct conf_host *h)
-{
-    if (!l->k.tls)
-        return false;
-    for (size_t i = 0; i < h->k.listen.n; i++)
-        if (h->k.listen.v[i] == l)
-            return true;
-    return h->k.listen.n == 0;
-}
-
 int https_init(struct stream_env *e)
 {
     const struct config *c = e->config;
@@ -30,7 +20,7 @@ int https_init(struct stream_env *e)
         uint32_t *l = &e->https_listen[c->host[i]->id];
         *l = HTTPS_NONE;
         for (size_t j = 0; j < c->nlisten && *l == HTTPS_NONE; j++)
-            if (https_serves(c->listen[j], c->host[i]))
+            if (c->listen[j]->k.tls && conf_host_on(c->host[i], c->listen[j]))
                 *l = c->listen[j]->id;
     }
     return 0;

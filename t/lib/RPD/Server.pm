@@ -13,7 +13,8 @@ use Test::More;
 use Time::HiRes qw(time);
 use RPD::Util qw(wait_for tempdir slurp spew program processes_of_session);
 
-# start(config => TEXT, global => TEXT, args => [...], env => {...}, expect_alerts => RE, nofile => N, ready => 0)
+# start(config => TEXT, global => TEXT, args => [...], env => {...}, expect_alerts => RE, nofile => N, ready => 0,
+#     before_exec => sub { in the new process })
 # The [global] section is written here: run files in the test's directory, the keys of `global` after them.
 sub start {
     my ($class, %opt) = @_;
@@ -31,6 +32,7 @@ sub start {
         open STDOUT, '>', "$dir/stdout";
         open STDERR, '>', $self->{stderr};
         $ENV{$_} = $opt{env}{$_} for keys %{ $opt{env} || {} };
+        $opt{before_exec}->() if $opt{before_exec};
         if ($opt{nofile}) {
             exec 'sh', '-c', "ulimit -n $opt{nofile}; exec \"\$@\"", 'sh', @command or _exit(127);
         }
