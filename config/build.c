@@ -89,6 +89,18 @@ static int make_objects(struct conf_load *x)
     MAKE(upstream, conf_upstream, CONF_SECT_UPSTREAM, upstreams);
     MAKE(certificate, conf_certificate, CONF_SECT_CERTIFICATE, certificates);
     MAKE(cache, conf_cache, CONF_SECT_CACHE, caches);
+    MAKE(compress, conf_compress, CONF_SECT_COMPRESS, compresses);
+    if (!map_get(&x->compresses, SLICE("standard"))) {
+        struct conf_compress *o = ARENA_NEW(&c->arena, struct conf_compress);
+        if (!o)
+            return -ERR_NOMEM;
+        o->name = SLICE("standard");
+        o->pos.file = "<default>";
+        o->id = (uint32_t)c->ncompress;
+        c->compress[c->ncompress++] = o;
+        if (map_put(&x->compresses, o->name, o, NULL) == -ERR_NOMEM)
+            return -ERR_NOMEM;
+    }
     MAKE(listen, conf_listen, CONF_SECT_LISTEN, listens);
     MAKE(host, conf_host, CONF_SECT_HOST, hosts);
     return arena_failed(&c->arena) ? -ERR_NOMEM : 0;
@@ -109,6 +121,8 @@ const void *conf_builtin_group(const struct conf_builtin *b, enum conf_group g)
         return &b->certificate;
     case CONF_GROUP_CACHE:
         return &b->cache;
+    case CONF_GROUP_COMPRESS:
+        return &b->compress;
     case CONF_GROUP_HOST:
         return &b->host;
     case CONF_GROUP_ROUTE:
@@ -137,6 +151,7 @@ static int built_in(struct conf_load *x)
               group_defaults(x, CONF_GROUP_LISTEN, &b->listen) &&
               group_defaults(x, CONF_GROUP_CERTIFICATE, &b->certificate) &&
               group_defaults(x, CONF_GROUP_CACHE, &b->cache) &&
+              group_defaults(x, CONF_GROUP_COMPRESS, &b->compress) &&
               group_defaults(x, CONF_GROUP_HOST, &b->host) &&
               group_defaults(x, CONF_GROUP_ROUTE, &b->route) &&
               group_defaults(x, CONF_GROUP_UPSTREAM, &b->upstream) &&
@@ -189,6 +204,8 @@ static void fill_objects(struct conf_load *x)
     apply(x, x->defaults, CONF_GROUP_SCOPE, &c->defaults);
     apply(x, x->defaults, CONF_GROUP_SCOPE_UP, &c->defaults_upstream);
     c->global_origin = origins(x, x->global);
+    for (size_t i = 0; i < c->ncompress; i++)
+        c->compress[i]->k = x->builtin->compress;
     c->defaults_origin = origins(x, x->defaults);
     for (const struct conf_section *s = x->sections; s; s = s->next) {
         if (s->kind == CONF_SECT_LOG) {
@@ -205,6 +222,9 @@ static void fill_objects(struct conf_load *x)
             struct conf_cache *o = s->object;
             o->k = x->builtin->cache;
             apply(x, s, CONF_GROUP_CACHE, &o->k);
+        } else if (s->kind == CONF_SECT_COMPRESS) {
+            struct conf_compress *o = s->object;
+            apply(x, s, CONF_GROUP_COMPRESS, &o->k);
         } else if (s->kind == CONF_SECT_LISTEN) {
             struct conf_listen *o = s->object;
             o->k = x->builtin->listen;

@@ -7,6 +7,7 @@
 #define CONF_OFF_SCOPE(m)       offsetof(struct conf_scope_keys, m)
 #define CONF_OFF_CERTIFICATE(m) offsetof(struct conf_certificate_keys, m)
 #define CONF_OFF_CACHE(m)       offsetof(struct conf_cache_keys, m)
+#define CONF_OFF_COMPRESS(m)    offsetof(struct conf_compress_keys, m)
 #define CONF_OFF_HOST(m)        offsetof(struct conf_host_keys, m)
 #define CONF_OFF_ROUTE(m)       offsetof(struct conf_route_keys, m)
 #define CONF_OFF_SCOPE_UP(m)    0 /* the group is one pointer */
@@ -41,6 +42,8 @@ static const struct conf_sect_info sections[CONF_SECT__COUNT] = {
                                "Certificates and their keys."},
     [CONF_SECT_CACHE] = {"cache", G(CACHE), true, "[cache NAME]",
                          "A store of answers that all workers share."},
+    [CONF_SECT_COMPRESS] = {"compress", G(COMPRESS), true, "[compress NAME]",
+                            "How answers are compressed."},
     [CONF_SECT_HOST] = {"host", G(HOST) | G(SCOPE) | G(SCOPE_UP), true, "[host NAME]",
                         "A site: host names and where they go."},
     [CONF_SECT_ROUTE] = {"route", G(ROUTE) | G(SCOPE) | G(SCOPE_UP), true, "[route HOST/NAME]",
@@ -111,6 +114,8 @@ size_t conf_group_size(enum conf_group g)
         return sizeof(struct conf_certificate_keys);
     case CONF_GROUP_CACHE:
         return sizeof(struct conf_cache_keys);
+    case CONF_GROUP_COMPRESS:
+        return sizeof(struct conf_compress_keys);
     case CONF_GROUP_HOST:
         return sizeof(struct conf_host_keys);
     case CONF_GROUP_ROUTE:

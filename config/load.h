@@ -44,6 +44,7 @@ struct conf_builtin {
     struct conf_listen_keys listen;
     struct conf_certificate_keys certificate;
     struct conf_cache_keys cache;
+    struct conf_compress_keys compress;
     struct conf_host_keys host;
     struct conf_route_keys route;
     struct conf_upstream_keys upstream;
@@ -79,7 +80,7 @@ struct conf_load {
     struct conf_entry *quick_proxy, *quick_listen;
     struct conf_section *defaults, *global;
     /* Objects by name */
-    struct map logs, upstreams, certificates, caches, listens, hosts;
+    struct map logs, upstreams, certificates, caches, compresses, listens, hosts;
     bool bad_upstream; /* a reference was refused: what lacks one is not told in addition */
     bool muted;        /* values that were reported already are parsed once more */
     struct conf_builtin *builtin;
@@ -114,6 +115,8 @@ int conf_check(struct conf_load *x);
 void conf_check_tls(struct conf_load *x);
 /* Those of caches (check_cache.c). 0 or -ERR_NOMEM. */
 int conf_check_cache(struct conf_load *x);
+/* Those of compression (check_compress.c). 0 or -ERR_NOMEM. */
+int conf_check_compress(struct conf_load *x);
 /* Whether a value is another one than the built-in. Not whether it was given: a dump gives all. */
 bool conf_check_differs(struct conf_load *x, enum conf_sect sect, const char *key,
                         const void *group);

@@ -13,6 +13,7 @@
 #define CONF_IN_SCOPE(member)
 #define CONF_IN_CERTIFICATE(member)
 #define CONF_IN_CACHE(member)
+#define CONF_IN_COMPRESS(member)
 #define CONF_IN_HOST(member)
 #define CONF_IN_ROUTE(member)
 #define CONF_IN_SCOPE_UP(member)
@@ -67,6 +68,14 @@ struct conf_cache_keys {
 #undef CONF_IN_CACHE
 #define CONF_IN_CACHE(member)
 };
+/* [compress NAME] */
+struct conf_compress_keys {
+#undef CONF_IN_COMPRESS
+#define CONF_IN_COMPRESS(member) member
+#include "config/keys.def"
+#undef CONF_IN_COMPRESS
+#define CONF_IN_COMPRESS(member)
+};
 /* [host NAME] */
 struct conf_host_keys {
 #undef CONF_IN_HOST
@@ -107,6 +116,7 @@ struct conf_log_keys {
 #undef CONF_IN_SCOPE
 #undef CONF_IN_CERTIFICATE
 #undef CONF_IN_CACHE
+#undef CONF_IN_COMPRESS
 #undef CONF_IN_HOST
 #undef CONF_IN_ROUTE
 #undef CONF_IN_SCOPE_UP

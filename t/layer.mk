@@ -1,7 +1,7 @@
 # The tests: end to end (t/*.t under prove), fuzz targets with their corpora, tools.
 # Files by name, not their folders: in a build directory those hold objects too.
 EXTRA_DIST += $(wildcard $(srcdir)/t/*.t) $(wildcard $(srcdir)/t/lib/RPD/*.pm) $(wildcard $(srcdir)/t/fuzz/corpus) \
-	t/tool/app.js t/tool/app.py t/tool/grpc_app.py t/tool/h2_client.py t/tool/h2_client.js t/tool/run-prove t/bench/README t/bench/bench.py t/bench/origin.c t/bench/relay.c t/bench/shake.c t/bench/tls_floor.c t/bench/conf
+	t/tool/app.js t/tool/app.py t/tool/decode.py t/tool/grpc_app.py t/tool/h2_client.py t/tool/h2_client.js t/tool/run-prove t/bench/README t/bench/bench.py t/bench/origin.c t/bench/relay.c t/bench/shake.c t/bench/tls_floor.c t/bench/conf
 
 # A fuzz target is t/fuzz/NAME_fuzz.c with its corpus in t/fuzz/corpus/NAME. It is linked with libFuzzer under --enable-fuzz, else
 # with replay.c, which runs every file of the corpus and every beginning of it.

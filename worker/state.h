@@ -5,6 +5,7 @@
 #include "base/msg.h"
 #include "worker/cache/cache.h"
 #include "worker/client/handover.h"
+#include "worker/filter/filter.h"
 #include "worker/io/tls.h"
 #include "worker/log/access.h"
 #include "worker/upstream/upstream.h"
@@ -20,6 +21,7 @@ struct worker {
     struct tls *tls; /* made as root, before anything else; NULL in the helper */
     struct upstreams upstreams;
     struct caches caches;
+    struct filters filters;
     struct clients clients;
     struct handover handover;
     struct access_logs *logs;

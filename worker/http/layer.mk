@@ -1,5 +1,6 @@
 noinst_LIBRARIES += libhttp.a
 libhttp_a_SOURCES = \
+	worker/http/accept_encoding.c worker/http/accept_encoding.h \
 	worker/http/cache_control.c worker/http/cache_control.h \
 	worker/http/cache_status.c worker/http/cache_status.h \
 	worker/http/conditions.c worker/http/conditions.h \

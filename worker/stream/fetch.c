@@ -510,7 +510,8 @@ static void fetch_on_drained(void *user)
 static int fetch_client_gone(struct stream *s)
 {
     fetch_cancel(s, ERR_CLIENT_CLOSED);
-    s->reason = ERR_CLIENT_CLOSED;
+    if (!s->reason)
+        s->reason = ERR_CLIENT_CLOSED;
     stream_over(s, true);
     return -ERR_EOF;
 }
@@ -586,6 +587,8 @@ static int fetch_on_head(void *user, const struct http_response *r)
     s->fwd.write_length =
         r->has_length && s->fwd.framing != HTTP_BODY_CHUNKED && s->fwd.framing != HTTP_BODY_CLOSE;
     s->status = (uint16_t)r->status;
+    if (s->env->filter)
+        s->env->filter->head(s, &s->resp);
     fetch_note_grpc(s, r->field, r->nfield);
     s->kept = s->conn->head_lasts;
     buf_fini(&s->replay);
