@@ -133,6 +133,7 @@ struct cache_scope {
     uint32_t site;
     unsigned (*names)(const void *arg, uint64_t *ret); /* may be NULL */
     const void *arg;
+    bool beside; /* for what stands beside an object: no purge is looked at, nothing counted */
 };
 
 /* Whether what was born then, with these tags and the names of scope, was purged since, be it
@@ -147,6 +148,7 @@ enum cache_type {
     CACHE_VARY,   /* marker at a primary key: meta says which fields select, see
                      cache_key_begin_variant */
     CACHE_PASS,   /* hit-for-miss: requests for this key are not collapsed and not stored */
+    CACHE_ENCODED, /* the body of a response once more, in another coding: worker/cache/coded.h */
     CACHE_TYPE__COUNT
 };
 
@@ -378,6 +380,7 @@ struct cache_stat {
     uint32_t slabs, slabs_free, slabs_open, slabs_small, slabs_main, slabs_paged, slabs_draining;
     uint64_t small_bytes, main_bytes; /* in the two queues, bodies included */
     uint64_t objects, index_room;
+    uint64_t encoded, encoded_bytes; /* of the objects: encoded copies of others, their bodies */
     uint64_t pages, pages_used, bodies, flights;
     uint64_t max_object;
     uint64_t huge; /* bytes backed by huge pages */

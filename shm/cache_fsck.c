@@ -257,6 +257,23 @@ static void stat_slab(const struct cache *c, uint32_t i, struct cache_stat *ret)
     *(q ? &ret->main_bytes : &ret->small_bytes) += bytes;
 }
 
+/* Not pinned: what changes meanwhile is counted or not. */
+static void stat_object(const struct cache *c, uint64_t word, struct cache_stat *ret)
+{
+    struct cache_head h;
+
+    if (word == 0)
+        return;
+    ret->objects++;
+    if (cache_word_slab(word) >= c->sb.nslab ||
+        cache_record_load(c, cache_word_slab(word), cache_word_off(word), c->sb.slab_size, &h) <
+            0 ||
+        h.type != CACHE_ENCODED)
+        return;
+    ret->encoded++;
+    ret->encoded_bytes += h.size;
+}
+
 void cache_stat(const struct cache *c, struct cache_stat *ret)
 {
     const uint32_t bound = cache_slot_bound(c);
@@ -278,8 +295,8 @@ void cache_stat(const struct cache *c, struct cache_stat *ret)
         stat_slab(c, i, ret);
     for (uint32_t b = 0; b < c->sb.nbucket; b++) {
         for (uint32_t i = 0; i < CACHE_WAYS; i++)
-            ret->objects +=
-                atomic_load_explicit(&cache_bucket(c, b)->word[i], memory_order_relaxed) != 0;
+            stat_object(c, atomic_load_explicit(&cache_bucket(c, b)->word[i], memory_order_acquire),
+                        ret);
     }
     for (uint32_t i = 0; i < c->npage; i++) {
         const uint64_t o = atomic_load_explicit(&cache_page(c, i)->owner, memory_order_relaxed);
