@@ -1,13 +1,15 @@
-/* The helper: a worker without listeners that resolves upstream names for all and keeps caches on
- * disk (persist.c). READY after the
+/* The helper: a worker without listeners that resolves upstream names for all, keeps caches on disk
+ * (persist.c) and compresses anew what they are asked for often (recode.c). READY after the
  * first round of answers, or when that takes too long: a name that does not resolve never stops a
  * start. */
 #include "worker/state.h"
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/log.h"
 #include "worker/upstream/resolver.h"
 
+#include <stdlib.h>
 #include <sys/epoll.h>
 
 #define HELPER_FIRST_ROUND_MS 2000u
@@ -86,6 +88,26 @@ static void helper_first_round_over(struct timer *t)
     channel_ready(CONTAINER(t, struct worker, log_due));
 }
 
+/* A cache that cannot be joined is logged and left alone. */
+static int helper_join(struct worker *w)
+{
+    const struct worker_boot *b = w->boot;
+    const size_t n = b->config->ncache;
+    w->joined = calloc(n ? n : 1, sizeof *w->joined);
+    if (!w->joined)
+        return -ERR_NOMEM;
+    for (size_t i = 0; i < n; i++) {
+        int e =
+            cache_join(b->cache[i], slot_owner_id(b->segment, b->slot), NULL, NULL, &w->joined[i]);
+        if (e < 0) {
+            w->joined[i] = NULL;
+            LOG_WARN("cache_join", "cache %.*s goes unused by the helper: %s",
+                     SLICE_ARG(b->config->cache[i]->name), err_text(e));
+        }
+    }
+    return 0;
+}
+
 int helper_init(struct worker *w)
 {
     const struct worker_boot *b = w->boot;
@@ -110,11 +132,20 @@ int helper_init(struct worker *w)
     timer_set_at(&w->loop.timers, &w->log_due, clock_ms() + HELPER_FIRST_ROUND_MS);
     resolver_tick(w->resolver, clock_ms());
     helper_plan(w);
-    return persist_init(w);
+    e = helper_join(w);
+    if (e == 0)
+        e = persist_init(w);
+    return e < 0 ? e : recode_helper_init(w);
 }
 
 void helper_fini(struct worker *w)
 {
+    recode_helper_fini(w);
     persist_fini(w);
+    for (size_t i = 0; w->joined && i < w->boot->config->ncache; i++)
+        if (w->joined[i])
+            cache_leave(&w->joined[i]);
+    free(w->joined);
+    w->joined = NULL;
     resolver_free(&w->resolver);
 }

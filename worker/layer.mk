@@ -6,6 +6,7 @@ libworker_a_SOURCES = \
 	worker/drain.c \
 	worker/helper.c \
 	worker/persist.c \
+	worker/recode.c \
 	worker/record.c \
 	worker/state.h \
 	worker/worker.c worker/worker.h

@@ -107,9 +107,9 @@ int persist_init(struct worker *w)
             continue;
         *o = (struct persist_one){
             .w = w, .conf = b->config->cache[i], .dir = b->persist_fd[i], .io = {.fd = -1}};
-        int e = cache_join(b->cache[i], slot_owner_id(b->segment, b->slot), NULL, NULL, &o->joined);
-        if (e < 0)
-            return e;
+        o->joined = w->joined[i];
+        if (!o->joined)
+            continue;
         ps->n++;
         timer_init(&o->due, persist_on_time);
         persist_plan(o, 0);
@@ -126,7 +126,6 @@ void persist_fini(struct worker *w)
         if (ps->one[i].p)
             io_remove(&w->loop, &ps->one[i].io);
         cache_persist_close(&ps->one[i].p);
-        cache_leave(&ps->one[i].joined);
     }
     free(ps);
     w->persists = NULL;

@@ -25,7 +25,9 @@ struct worker {
     struct clients clients;
     struct handover handover;
     struct access_logs *logs;
-    struct persists *persists; /* the helper's */
+    struct cache_worker **joined; /* the helper's, by conf_cache.id; entries NULL: not to be had */
+    struct persists *persists;    /* the helper's */
+    struct recode *recode;        /* the helper's */
     struct resolver *resolver;
     struct timer resolve_due;
     struct list watched; /* the resolver's sockets */
@@ -63,6 +65,12 @@ void record_init(struct worker *w);
 /* persist.c */
 int persist_init(struct worker *w);
 void persist_fini(struct worker *w);
+
+/* recode.c */
+void recode_init(struct worker *w);       /* a worker may ask */
+int recode_helper_init(struct worker *w); /* the helper does it */
+void recode_helper_fini(struct worker *w);
+void recode_message(struct worker *w, const struct msg *m); /* M_RECODE */
 
 /* helper.c */
 int helper_init(struct worker *w);

@@ -192,6 +192,7 @@ static int worker_serve_init(struct worker *w)
         return e;
     access_logs_set_worker(w->logs, b->number);
     record_init(w);
+    recode_init(w);
     const struct clients_env ce = {.loop = &w->loop,
                                    .stream = &w->streams,
                                    .config = b->config,

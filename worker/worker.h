@@ -72,12 +72,14 @@ enum worker_msg {
     /* payload struct worker_cert: the entry has gone from its directory, or text says why its files
        cannot be opened */
     M_CERT_GONE,
-    W_READY = 64, /* contexts built, privileges dropped */
-    W_FAILED,     /* payload: text; exits after it */
-    W_REPLY,      /* payload: struct worker_reply followed by text */
-    W_DRAINED,    /* nothing left; about to exit */
-    W_CERT_OPEN,  /* payload struct worker_cert: open this entry of a directory for me */
-    W_CERT_RESULT /* payload struct worker_cert: what became of the files of a M_CERT_FILES */
+    M_RECODE,      /* payload struct worker_recode, to the helper: make this copy anew */
+    W_READY = 64,  /* contexts built, privileges dropped */
+    W_FAILED,      /* payload: text; exits after it */
+    W_REPLY,       /* payload: struct worker_reply followed by text */
+    W_DRAINED,     /* nothing left; about to exit */
+    W_CERT_OPEN,   /* payload struct worker_cert: open this entry of a directory for me */
+    W_CERT_RESULT, /* payload struct worker_cert: what became of the files of a M_CERT_FILES */
+    W_RECODE       /* payload struct worker_recode: this copy is asked for often; for the helper */
 };
 struct worker_drain {
     uint64_t request_ms, tunnel_ms; /* time left to each */
@@ -104,6 +106,12 @@ struct worker_cert {
     int32_t ok;              /* W_CERT_RESULT */
     char name[CERTDIR_NAME]; /* entry of the section's directory; "" for a pair */
     char text[256];          /* what is wrong */
+};
+struct worker_recode {
+    uint32_t cache;  /* index in config.cache */
+    uint8_t coding;  /* 1 + enum conf_coding */
+    uint8_t zero[3];
+    uint64_t k0, k1; /* key of the answer that it is a copy of */
 };
 enum worker_query_kind { WQ_CONNS = 1, WQ_POOLS = 2, WQ_STATE = 3, WQ_CERTS = 4 };
 struct worker_query {

@@ -9,7 +9,7 @@
 
 /* Looked for beside an answer: neither a hit nor a miss of the cache, and nothing to be purged for
  * itself. */
-static const struct cache_scope coded_scope = {.site = 0, .names = NULL, .beside = true};
+const struct cache_scope coded_beside = {.beside = true};
 
 struct cache_key coded_key(const struct cache *c, struct cache_key of, uint8_t coding)
 {
@@ -53,7 +53,7 @@ int coded_find(struct cache_worker *w, const struct cache *c, const struct cache
 {
     const struct cache_key key = coded_key(c, of->key, coding);
     *ret_seen = 0;
-    if (!cache_lookup(w, &key, &coded_scope, ret))
+    if (!cache_lookup(w, &key, &coded_beside, ret))
         return 0;
     *ret_seen = ret->version;
     if (ret->attr.type == CACHE_ENCODED && coded_read(ret->meta, ret_coded) == 0 &&
@@ -70,7 +70,7 @@ void coded_renew(struct cache_worker *w, const struct cache *c, const struct cac
     struct cache_hit now, copy;
     struct cache_attr attr;
     char meta[CODED_META];
-    if (!cache_lookup(w, &was->key, &coded_scope, &now))
+    if (!cache_lookup(w, &was->key, &coded_beside, &now))
         return;
     coded_attr(&now, &attr);
     for (unsigned coding = 1; codings; coding++, codings >>= 1) {
@@ -83,4 +83,17 @@ void coded_renew(struct cache_worker *w, const struct cache *c, const struct cac
         cache_release(w, &copy);
     }
     cache_release(w, &now);
+}
+
+bool coded_hot(struct coded_heat *h, const struct cache_key *key, uint32_t most)
+{
+    const uint32_t tag = (uint32_t)key->k1, i = (uint32_t)(key->k1 >> 32) % CODED_HEAT;
+    if (h->e[i].tag != tag || !h->e[i].n) {
+        h->e[i].tag = tag;
+        h->e[i].n = 0;
+    }
+    if (++h->e[i].n < most)
+        return false;
+    h->e[i].n = 0;
+    return true;
 }

@@ -14,6 +14,8 @@ struct coded {
     uint8_t coding;   /* 1 + enum conf_coding */
     bool best;        /* made in the background: cannot become better */
 };
+/* For lookups of and for copies: see cache_scope.beside. */
+extern const struct cache_scope coded_beside;
 struct cache_key coded_key(const struct cache *c, struct cache_key of, uint8_t coding);
 struct slice coded_write(const struct coded *k, char out[CODED_META]);
 /* -ERR_CORRUPT: not what coded_write() wrote. */
@@ -28,5 +30,16 @@ int coded_find(struct cache_worker *w, const struct cache *c, const struct cache
  * was: as it was found, still held. */
 void coded_renew(struct cache_worker *w, const struct cache *c, const struct cache_hit *was,
                  unsigned codings);
+
+/* How often copies were used lately, by one worker: a small table in which neighbours push each
+ * other out. */
+#define CODED_HEAT 512u
+struct coded_heat {
+    struct {
+        uint32_t tag, n;
+    } e[CODED_HEAT];
+};
+/* Once more. True: for the most-th time; counting begins anew. */
+bool coded_hot(struct coded_heat *h, const struct cache_key *key, uint32_t most);
 
 #endif

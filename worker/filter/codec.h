@@ -44,7 +44,7 @@ struct codec_state {
 };
 struct codec {
     struct slice name; /* as Content-Encoding has it */
-    int fastest;       /* level */
+    int fastest, best; /* levels */
     /* What a stream comes to hold at most; the test of codecs sees to it. */
     size_t (*room)(const struct codec_spec *spec);
     /* A new state. NULL: no memory. */

@@ -69,7 +69,7 @@ static void br_free(void *arg, void *p)
 
 static size_t br_room(const struct codec_spec *spec)
 {
-    static const uint8_t mib[] = {1, 2, 3, 3, 4, 5, 6, 12, 22, 42, 32, 32};
+    static const uint8_t mib[] = {1, 2, 3, 3, 4, 5, 6, 12, 22, 42, 64, 64};
     return spec->small ? 256u << 10 : (size_t)mib[spec->level] << 20;
 }
 
@@ -84,11 +84,11 @@ static struct codec_state *br_make(struct codec_heap *h, bool small)
 }
 
 /* The window, as a power of two: what is larger than the content is of no use, and what is larger
- * than 256 KiB costs more memory than it saves bytes. */
+ * than 256 KiB costs more memory than it saves bytes, but where time is no matter either. */
 static uint32_t br_window(const struct codec_spec *spec)
 {
     uint32_t bits = BROTLI_MIN_WINDOW_BITS;
-    const uint32_t most = spec->small ? 12 : 18;
+    const uint32_t most = spec->small ? 12 : spec->level < 10 ? 18 : 22;
     while (bits < most && spec->size > (UINT64_C(1) << bits))
         bits++;
     return bits;
@@ -155,6 +155,7 @@ static void br_version(char *out, size_t cap)
 
 const struct codec codec_br = {.name = {"br", 2},
                                .fastest = 1,
+                               .best = 11,
                                .room = br_room,
                                .make = br_make,
                                .start = br_start,

@@ -93,6 +93,7 @@ static void gzip_version(char *out, size_t cap)
 
 const struct codec codec_gzip = {.name = {"gzip", 4},
                                  .fastest = 1,
+                                 .best = 9,
                                  .room = gzip_room,
                                  .make = gzip_make,
                                  .start = gzip_start,

@@ -94,6 +94,7 @@ static void zstd_version(char *out, size_t cap)
 
 const struct codec codec_zstd = {.name = {"zstd", 4},
                                  .fastest = 1,
+                                 .best = 19,
                                  .room = zstd_room,
                                  .make = zstd_make,
                                  .start = zstd_start,

@@ -55,6 +55,17 @@ static void cached_copy_begin(struct stream *s, uint8_t coding, uint64_t seen)
         cached_copy_end(c);
 }
 
+/* Copies that could be smaller are made anew when they are asked for often. */
+static void cached_heat(struct stream *s, const struct coded *k)
+{
+    const struct cached *c = s->cached;
+    const struct conf_compress_keys *conf = &s->scope->compress->k;
+    if (!k->best && conf->recompress_hits && c->hit.size <= conf->recompress_size &&
+        c->store->heat && s->env->recode &&
+        coded_hot(c->store->heat, &c->hit.key, (uint32_t)conf->recompress_hits))
+        s->env->recode(c->store, &c->hit, k->coding);
+}
+
 /* The copy in place of the answer it was made of, whose head is in o by now. */
 static void cached_swap(struct stream *s, struct cache_hit *copy, uint8_t coding)
 {
@@ -94,6 +105,7 @@ bool cached_coded(struct stream *s, const struct stored *st, struct head_out *o,
     if (c->hit.word &&
         coded_find(c->store->w, c->store->c, &c->hit, want.coding, &copy, &k, &seen)) {
         cached_coded_head(s, st, &what, want.coding, o);
+        cached_heat(s, &k);
         cached_swap(s, &copy, want.coding);
         *ret_vary = false;
         return true;

@@ -12,6 +12,8 @@
 #include "worker/upstream/up.h"
 
 struct stream;
+struct cache_store;
+struct cache_hit;
 
 #define STREAM_IOV 16 /* pieces of stream_out.iov at most */
 
@@ -122,7 +124,7 @@ struct stream_env {
     struct tls *tls;
     const struct stream_filter *filter; /* NULL: there are none */
     struct filters *filters;            /* its own */
-    uint32_t *https_listen; /* by conf_host.id; see https.h */
+    uint32_t *https_listen;             /* by conf_host.id; see https.h */
     uint32_t slot;
     struct pool pool;
     struct pipes pipes;
@@ -130,6 +132,8 @@ struct stream_env {
     uint64_t rng[2];
     uint32_t nsettled; /* exchanges without a client */
     void (*log)(const struct stream *s);
+    /* The copy in that coding of a stored answer is asked for often. */
+    void (*recode)(const struct cache_store *st, const struct cache_hit *of, uint8_t coding);
 };
 
 #define STREAM_ARENA  3072u
@@ -144,7 +148,7 @@ struct stream {
     struct up_waiter waiter;
     struct stream_env *env;
     const struct stream_client *client_ops; /* or a filter's, which goes on to it */
-    void *filter; /* what that filter keeps of this exchange */
+    void *filter;                           /* what that filter keeps of this exchange */
     void *client;
     const struct stream_peer *peer;
     struct http_request req;

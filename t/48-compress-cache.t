@@ -24,7 +24,7 @@ $origin->serve_requests(sub {
     return response($status, [@fields], $status == 304 ? undef : $body);
 });
 my $dir = tempdir();
-my $s = rpd(config => <<"END", global => "workers = 2\n");
+my $s = rpd(config => <<"END", global => "workers = 2\nrecompress_cpu = 100%\n");
 [defaults]
 upstream = origin
 access_log = main
@@ -45,6 +45,11 @@ recompress_hits = 0
 cpu_low = 0%
 cpu_off = 0%
 recompress_hits = 0
+[compress hot]
+cpu_low = 100%
+cpu_off = 100%
+recompress_hits = 3
+recompress_size = 100k
 [compress alone]
 cpu_low = 100%
 cpu_off = 100%
@@ -61,6 +66,9 @@ cache = main
 [route all/busy]
 path = /busy/*
 compress = busy
+[route all/hot]
+path = /hot/*
+compress = hot
 [route all/alone]
 path = /alone/*
 compress = alone
@@ -223,6 +231,32 @@ is(encoded(), 2, 'rpctl cache stat counts the copies');
     is_deeply([values %seen], [40], 'many at once get the same');
     my $r = ask('GET', '/many', @fresh, 'Accept-Encoding', 'br');
     ok($r->{length}, 'and one copy was made');
+}
+
+# ---- what is asked for often is compressed anew ----
+for my $coding (qw(br gzip)) {
+    my @f = (@fresh, 'Accept-Encoding', $coding);
+    ask('GET', "/hot/$coding", @f) for 1 .. 2;
+    my $before = ask('GET', "/hot/$coding", @f);
+    my $r;
+    my $ok = wait_for(sub { $r = ask('GET', "/hot/$coding", @f); $r->{length} < $before->{length} });
+    ok($ok && $r->{plain} eq $before->{plain}, "$coding: from $before->{length} to $r->{length} bytes");
+    is_deeply([$r->{cache}, field($r, 'etag')], ['hit', 'W/"one"'], 'the same answer');
+    my $done = $s->metric('rpd_recompress_total');
+    ask('GET', "/hot/$coding", @f) for 1 .. 12;
+    is($s->metric('rpd_recompress_total'), $done, 'once is enough');
+}
+{
+    my @f = (@fresh, 'Accept-Encoding', 'br', 'X-Size', 200_000);
+    my $done = $s->metric('rpd_recompress_total');
+    is($done, 2, 'both are counted');
+    cmp_ok($s->metric('rpd_recompress_saved_bytes_total'), '>', 0, 'and what they save');
+    cmp_ok($s->metric('rpd_recompress_cpu_milliseconds_total'), '>', 0, 'and what it costs');
+    ask('GET', '/hot/large', @f) for 1 .. 12;
+    ask('GET', '/hot/after', @fresh, 'Accept-Encoding', 'br') for 1 .. 9;
+    $s->wait_metric('rpd_recompress_total', $done + 1);
+    my $r = ask('GET', '/hot/large', @f);
+    is($s->metric('rpd_recompress_total'), $done + 1, 'not what is larger than recompress_size');
 }
 
 # ---- a reload keeps them ----
