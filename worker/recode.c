@@ -176,6 +176,7 @@ static void recode_put(struct recode *r)
         coded_find(w, c, &of, r->now.coding, &copy, &k, &seen)) {
         k.best = true;
         coded_attr(&of, &attr);
+        attr.birth = copy.attr.birth;
         if (a->done && a->out < copy.size) {
             if (cache_insert(w, &copy.key, &attr, NULL, 0, coded_write(&k, meta),
                              slice_of(a->bytes + a->n, a->out)) == 0) {

@@ -9,8 +9,10 @@ libfilter_a_SOURCES += worker/filter/codec_zstd.c
 endif
 EXTRA_DIST += worker/filter/codec_zstd.c
 
-FILTER_TESTS = t/unit/codec_test
+FILTER_TESTS = t/unit/codec_test t/unit/cpu_share_test
 check_PROGRAMS += $(FILTER_TESTS)
 UNIT_TESTS += $(FILTER_TESTS)
 t_unit_codec_test_SOURCES = t/unit/codec_test.c t/unit/tap.h
 t_unit_codec_test_LDADD = libfilter.a $(LIBS_BASE) $(EXT_LIBS) $(BROTLI_DEC_LIBS)
+t_unit_cpu_share_test_SOURCES = t/unit/cpu_share_test.c t/unit/tap.h
+t_unit_cpu_share_test_LDADD = libfilter.a $(LIBS_BASE)

@@ -36,10 +36,11 @@ static void cached_copy_begin(struct stream *s, uint8_t coding, uint64_t seen)
     struct cache_worker *w = c->store->w;
     const struct cache_key key = coded_key(c->store->c, c->hit.key, coding);
     const struct coded k = {.version = c->hit.version, .size = c->hit.size, .coding = coding};
+    const struct cache_scope scope = cached_scope(c);
     struct cache_follow other;
     struct cache_attr attr;
     char meta[CODED_META];
-    switch (cache_claim(w, &key, c->target.site, seen, &c->copy, &other)) {
+    switch (cache_claim(w, &key, &scope, seen, &c->copy, &other)) {
     case CACHE_LEAD:
         break;
     case CACHE_FOLLOW:
