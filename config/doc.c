@@ -157,7 +157,7 @@ static const struct {
      "so."},
     {CONF_GROUP_COMPRESS, "Section [compress NAME]", "compress standard",
      "How answers are compressed, where compress = NAME says so; the one named standard is used "
-     "where nothing is said. See COMPRESSION."},
+     "where nothing is said."},
     {CONF_GROUP_UPSTREAM, "Section [upstream NAME]", "upstream app",
      "A group of servers that answer alike."},
     {CONF_GROUP_HOST, "Section [host NAME]", "host app",

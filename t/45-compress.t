@@ -26,6 +26,8 @@ $origin->serve_requests(sub {
     $bytes =~ s/\r\n\r\n.*/\r\n\r\n/s if $r->{method} eq 'HEAD';
     return $bytes;
 });
+my $dir = tempdir();
+spew("$dir/502.html", '<p>out of order</p>' x 200);
 my $hand = origin(); # for sequences that a test plays itself
 my $s = rpd(config => <<"END", global => "workers = 1\n");
 [defaults]
@@ -69,6 +71,7 @@ compress = busy
 [route all/hand]
 path = /hand/*
 upstream = hand
+error_page = 502 $dir/502.html
 [route all/own]
 path = /own
 return = 200 "@{[ 'own words ' x 200 ]}"
@@ -308,6 +311,20 @@ for my $coding (qw(gzip br), $zstd ? 'zstd' : ()) {
     $o->close;
     my $rest = $c->read_eof;
     unlike($rest, qr/\r\n0\r\n\r\n\z/, 'an answer that breaks off does not look whole');
+
+    # A head that came with a broken body has not gone: the error takes its place, or another server's answer.
+    for (1 .. 3) {
+        my $b = client($port);
+        $b->send(request('GET', '/hand/bad', ['Accept-Encoding', 'gzip']));
+        $o = $hand->accept;
+        $o->read_request;
+        $o->send("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nETag: \"x\"\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n");
+        my $r = $b->read_response;
+        is_deeply([$r->{status}, field($r, 'content-encoding'), field($r, 'etag'), field($r, 'vary')], [502, 'gzip', '', 'Accept-Encoding'],
+            'a body that is broken from the start: an error page, compressed in its place');
+        is(decode('gzip', $r->{body}), '<p>out of order</p>' x 200, 'and whole');
+        $o->close;
+    }
 
     my $slow = client($port, rcvbuf => 4096);
     $slow->send(request('GET', '/', ['Accept-Encoding', 'gzip', 'X-Size', 30_000_000]));

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/panic.h"
 
 /* Bytes encoded per exchange and turn; some milliseconds. Then others get theirs. */
 #define COMPRESS_BUDGET (256u * 1024u)
@@ -101,6 +102,8 @@ static void compress_mark(struct compress *c, bool fresh)
 /* A turn's share is used up: the exchange pauses as it does for a slow client. */
 static int compress_pause(struct compress *c, int sent)
 {
+    if (sent)
+        c->waits = false; /* the client says when to go on */
     if (sent || c->turn_in < COMPRESS_BUDGET)
         return sent;
     c->waits = true;
@@ -224,17 +227,22 @@ static void compress_shut(struct stream *s)
     c->next->shut(s);
 }
 
-static void compress_over(struct stream *s, bool cut)
+void compress_forget(struct stream *s)
 {
     struct compress *c = s->filter;
-    const struct stream_client *next = c->next;
-    compress_count(c);
     list_remove(&c->dirty);
     codec_put(&c->all->codecs, c->codec);
     s->filter = NULL;
-    s->client_ops = next;
+    s->client_ops = c->next;
+    s->coding = 0;
     pool_put(&c->all->pool, c);
-    next->over(s, cut);
+}
+
+static void compress_over(struct stream *s, bool cut)
+{
+    compress_count(s->filter);
+    compress_forget(s);
+    s->client_ops->over(s, cut);
 }
 
 static const struct stream_client compress_ops = {.send = compress_send,
@@ -258,6 +266,7 @@ int compress_begin(struct stream *s, const struct compress_how *how)
     }
     if (busy >= k->cpu_low && spec.level > codec->fastest)
         spec.level = codec->fastest;
+    DEBUG_MUST(!s->filter);
     struct codec_state *st = codec_get(&f->codecs, how->level->coding, &spec);
     struct compress *c = st ? pool_get(&f->pool) : NULL;
     if (!c) {

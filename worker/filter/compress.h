@@ -8,6 +8,7 @@
 void compress_init(struct filters *f); /* part of filters_init() */
 /* filter.h's and stream_filter's */
 void compress_head(struct stream *s, struct http_response *r);
+void compress_forget(struct stream *s);
 void compress_choose(struct stream *s, const struct stream_stored *st, struct stream_coded *ret);
 void compress_coded_head(const struct stream_stored *st, uint8_t coding, struct head_out *o);
 int compress_encode(struct stream *s, const struct stream_stored *st, uint8_t coding,

@@ -167,25 +167,22 @@ static void compress_coding_line(struct head_out *o, enum conf_coding c)
     head_field(o, SLICE("Content-Encoding"), codec_of(c)->name);
 }
 
-/* Adds lines to those that the answer gets anyway. */
-static void compress_add_lines(struct stream *s, struct slice more)
+/* Room for our lines, behind those that the answer gets anyway. False: no memory. */
+static bool compress_lines(struct stream *s, const struct compress_facts *f, struct head_out *ret)
 {
-    struct slice *l = &s->fwd.lines;
-    char *p = more.n ? arena_bytes(&s->arena, l->n + more.n) : NULL;
-    if (!p)
-        return;
-    if (l->n)
-        memcpy(p, l->p, l->n);
-    memcpy(p + l->n, more.p, more.n);
-    *l = slice_of(p, l->n + more.n);
+    const struct slice l = s->fwd.lines;
+    const size_t cap = l.n + f->etag.n + 64; /* ETag, Content-Encoding and Vary */
+    *ret = (struct head_out){.p = arena_bytes(&s->arena, cap), .cap = cap};
+    if (ret->p)
+        head_add(ret, l);
+    return ret->p != NULL;
 }
 
 /* A 304 names what the client has: we may have made its tag a weak one. */
 static void compress_not_modified(struct stream *s, struct http_response *r,
                                   const struct compress_facts *f)
 {
-    char text[512];
-    struct head_out o = {.p = text, .cap = sizeof text};
+    struct head_out o;
     struct etag mine, theirs;
     bool named = false;
     if (!etag_parse(f->etag, &mine) || mine.weak || !mine.quoted)
@@ -195,16 +192,14 @@ static void compress_not_modified(struct stream *s, struct http_response *r,
         while (s->req.field[i].id == FIELD_IF_NONE_MATCH && etag_next(&rest, &theirs))
             named |= theirs.weak && etag_eq_weak(mine, theirs);
     }
-    if (!named)
+    if (!named || !compress_lines(s, f, &o))
         return;
     compress_etag(&o, f->etag);
     compress_vary(&o, f);
-    if (o.overflow)
-        return;
     for (size_t i = 0; i < r->nfield; i++)
         if (r->field[i].id == FIELD_ETAG)
             r->field[i].flags |= FIELD_NOMINATED;
-    compress_add_lines(s, slice_of(text, o.n));
+    s->fwd.lines = slice_of(o.p, o.n);
 }
 
 /* The head as it is with that coding. */
@@ -224,8 +219,7 @@ static void compress_rewrite(struct stream *s, struct http_response *r, struct h
 
 void compress_head(struct stream *s, struct http_response *r)
 {
-    char text[1024];
-    struct head_out o = {.p = text, .cap = sizeof text};
+    struct head_out o;
     struct compress_facts f;
     struct compress_choice want;
     const bool head = !s->malformed && s->req.method == HTTP_HEAD;
@@ -241,11 +235,11 @@ void compress_head(struct stream *s, struct http_response *r)
         !compress_eligible(&s->scope->compress->k, &f, r->status,
                            r->status == 206 ? UINT64_MAX : size))
         return;
+    if (!compress_lines(s, &f, &o))
+        return;
     compress_choices(s, &want);
-    /* A part of the content is one of a certain coding. A tag that is longer than anything would
-     * have to be cut: such an answer is left alone. */
-    if (r->status == 206 || f.etag.n > sizeof text / 2)
-        want.n = 0;
+    if (r->status == 206)
+        want.n = 0; /* a part of the content is one of a certain coding */
     for (unsigned i = 0; i < want.n; i++) {
         const struct compress_how how = {
             .level = want.level[i], .size = size, .eager = r->event_stream, .must = want.must};
@@ -255,7 +249,7 @@ void compress_head(struct stream *s, struct http_response *r)
         break;
     }
     compress_vary(&o, &f);
-    compress_add_lines(s, slice_of(text, o.n));
+    s->fwd.lines = slice_of(o.p, o.n);
 }
 
 /* ---- the same for what a cache has ---- */

@@ -29,6 +29,7 @@ bool filters_turn(struct filters *f)
 }
 
 static const struct stream_filter filters_ops = {.head = filters_head,
+                                                 .forget = compress_forget,
                                                  .choose = compress_choose,
                                                  .coded_head = compress_coded_head,
                                                  .encode = compress_encode};

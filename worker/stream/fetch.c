@@ -744,6 +744,8 @@ static void fetch_on_failed(void *user, int err)
     if (s->pending) {
         /* The head came, but broken with it what follows: nothing of it has reached the client. */
         s->pending = NULL;
+        if (s->filter)
+            s->env->filter->forget(s);
         s->have_resp = false;
         s->status = 0;
         s->grpc_status = -1;

@@ -75,6 +75,8 @@ struct stream_filter {
      * once whether something is to be done with this answer: hides fields of r (FIELD_NOMINATED),
      * changes s->fwd, and takes the place of s->client_ops. */
     void (*head)(struct stream *s, struct http_response *r);
+    /* That head will not go out: another one may. Undoes it, as far as the exchange has it. */
+    void (*forget)(struct stream *s);
     /* The same for what the store has, in steps, as it may have the outcome too. */
     void (*choose)(struct stream *s, const struct stream_stored *st, struct stream_coded *ret);
     /* The stored status line and fields as they are with that coding: o grows. */
