@@ -48,36 +48,53 @@ static void compress_facts_of(struct compress_facts *f, const struct http_field 
             compress_fact(f, h[i].id, h[i].value);
 }
 
-/* Cuts the next line off stored fields: with its end, and what stands in it. False: the end. */
-static bool compress_line(struct slice *rest, struct slice *line, struct slice *name,
-                          struct slice *value)
+/* A line of stored fields that may be of interest: those that begin with one of these letters. The
+ * status line does not. */
+struct compress_line {
+    const char *p, *end; /* end: behind its line feed */
+    uint8_t id;
+    struct slice name, value;
+};
+
+/* The next one behind `from`. False: there is none. */
+static bool compress_line(const char *from, const char *end, const char *letters,
+                          struct compress_line *ret)
 {
-    const ptrdiff_t end = slice_chr(*rest, '\n');
-    if (end < 0)
-        return false;
-    *line = slice_of(rest->p, (size_t)end + 1);
-    *rest = slice_of(rest->p + line->n, rest->n - line->n);
-    const ptrdiff_t colon = slice_chr(*line, ':');
-    *name = slice_of(line->p, colon < 0 ? 0 : (size_t)colon);
-    *value = SLICE_NONE;
-    if (colon >= 0 && line->n >= (size_t)colon + 3)
-        *value = slice_trim(slice_of(line->p + colon + 1, line->n - (size_t)colon - 3));
-    return true;
+    const char *lf;
+    for (; from < end && (lf = memchr(from, '\n', (size_t)(end - from))); from = lf + 1) {
+        if (!strchr(letters, *from | 0x20))
+            continue;
+        const char *colon = memchr(from, ':', (size_t)(lf - from));
+        if (!colon)
+            continue;
+        ret->p = from;
+        ret->end = lf + 1;
+        ret->name = slice_of(from, (size_t)(colon - from));
+        ret->id = http_field_id_of(ret->name);
+        ret->value = slice_of(colon + 1, (size_t)(lf - colon - 1));
+        while (ret->value.n && (ret->value.p[0] == ' ' || ret->value.p[0] == '\t')) {
+            ret->value.p++;
+            ret->value.n--;
+        }
+        if (ret->value.n && ret->value.p[ret->value.n - 1] == '\r')
+            ret->value.n--;
+        return true;
+    }
+    return false;
 }
 
 static void compress_facts_stored(struct compress_facts *f, struct slice fields)
 {
-    struct slice line, name, value;
+    const char *end = fields.p + fields.n;
+    struct compress_line l = {.end = fields.p};
     *f = (struct compress_facts){0};
-    if (!compress_line(&fields, &line, &name, &value)) /* the status line */
-        return;
-    while (compress_line(&fields, &line, &name, &value))
-        compress_fact(f, http_field_id_of(name), value);
+    while (compress_line(l.end, end, "cv", &l)) /* Content-, Cache-Control, Vary */
+        compress_fact(f, l.id, l.value);
 }
 
 /* ---- which ---- */
 
-static bool compress_type(const struct conf_words *types, struct slice value)
+static bool compress_type_in(const struct conf_words *types, struct slice value)
 {
     char lower[COMPRESS_TYPE_MAX];
     const ptrdiff_t semi = slice_chr(value, ';');
@@ -90,6 +107,28 @@ static bool compress_type(const struct conf_words *types, struct slice value)
         if (key_glob(types->v[i], slice_of(lower, type.n)))
             return true;
     return false;
+}
+
+/* A site has few types: the last ones are remembered, by their length. */
+static bool compress_type(const struct conf_words *types, struct slice value)
+{
+    static struct {
+        const struct conf_words *types;
+        size_t n;
+        bool yes;
+        char text[COMPRESS_TYPE_MAX];
+    } last[16];
+    const size_t i = value.n % (sizeof last / sizeof *last);
+    if (!value.n || value.n > COMPRESS_TYPE_MAX)
+        return compress_type_in(types, value);
+    if (last[i].types != types || last[i].n != value.n ||
+        memcmp(last[i].text, value.p, value.n) != 0) {
+        last[i].types = types;
+        last[i].n = value.n;
+        last[i].yes = compress_type_in(types, value);
+        memcpy(last[i].text, value.p, value.n);
+    }
+    return last[i].yes;
 }
 
 /* Whether clients that take a coding get another answer than those that do not. size: UINT64_MAX
@@ -272,12 +311,17 @@ void compress_choose(struct stream *s, const struct stream_stored *st, struct st
 
 void compress_coded_head(const struct stream_stored *st, uint8_t coding, struct head_out *o)
 {
-    struct slice rest = st->fields, line, name, value;
-    struct compress_facts f;
-    compress_facts_stored(&f, st->fields);
-    while (compress_line(&rest, &line, &name, &value))
-        if (!compress_drops(http_field_id_of(name), name))
-            head_add(o, line);
+    const char *from = st->fields.p, *end = from + st->fields.n;
+    struct compress_line l = {.end = from};
+    struct compress_facts f = {0};
+    while (compress_line(l.end, end, "acderv", &l)) {
+        compress_fact(&f, l.id, l.value);
+        if (!compress_drops(l.id, l.name))
+            continue;
+        head_add(o, slice_of(from, (size_t)(l.p - from)));
+        from = l.end;
+    }
+    head_add(o, slice_of(from, (size_t)(end - from)));
     compress_etag(o, f.etag);
     compress_coding_line(o, (enum conf_coding)(coding - 1));
     compress_vary(o, &f);
