@@ -606,6 +606,7 @@ static int run_stat(void *arg, struct buf *out)
         if (!command_wants(m, g->config->cache[i]->name))
             continue;
         cache_stat(g->cache[i], &s);
+        cache_stat_encoded(g->cache[i], &s);
         if (m->json)
             stat_json(g->home[i], g->config->cache[i], &s, &j);
         else

@@ -257,23 +257,6 @@ static void stat_slab(const struct cache *c, uint32_t i, struct cache_stat *ret)
     *(q ? &ret->main_bytes : &ret->small_bytes) += bytes;
 }
 
-/* Not pinned: what changes meanwhile is counted or not. */
-static void stat_object(const struct cache *c, uint64_t word, struct cache_stat *ret)
-{
-    struct cache_head h;
-
-    if (word == 0)
-        return;
-    ret->objects++;
-    if (cache_word_slab(word) >= c->sb.nslab ||
-        cache_record_load(c, cache_word_slab(word), cache_word_off(word), c->sb.slab_size, &h) <
-            0 ||
-        h.type != CACHE_ENCODED)
-        return;
-    ret->encoded++;
-    ret->encoded_bytes += h.size;
-}
-
 void cache_stat(const struct cache *c, struct cache_stat *ret)
 {
     const uint32_t bound = cache_slot_bound(c);
@@ -295,8 +278,8 @@ void cache_stat(const struct cache *c, struct cache_stat *ret)
         stat_slab(c, i, ret);
     for (uint32_t b = 0; b < c->sb.nbucket; b++) {
         for (uint32_t i = 0; i < CACHE_WAYS; i++)
-            stat_object(c, atomic_load_explicit(&cache_bucket(c, b)->word[i], memory_order_acquire),
-                        ret);
+            ret->objects +=
+                atomic_load_explicit(&cache_bucket(c, b)->word[i], memory_order_relaxed) != 0;
     }
     for (uint32_t i = 0; i < c->npage; i++) {
         const uint64_t o = atomic_load_explicit(&cache_page(c, i)->owner, memory_order_relaxed);
@@ -310,5 +293,25 @@ void cache_stat(const struct cache *c, struct cache_stat *ret)
     for (uint32_t s = 0; s < bound; s++) {
         for (int i = 0; i < CACHE_CTR__COUNT; i++)
             ret->ctr[i] += atomic_load_explicit(&cache_row(c, s)->ctr[i], memory_order_relaxed);
+    }
+}
+
+void cache_stat_encoded(const struct cache *c, struct cache_stat *ret)
+{
+    struct cache_head h;
+
+    ret->encoded = ret->encoded_bytes = 0;
+    for (uint64_t i = 0; i < (uint64_t)c->sb.nbucket * CACHE_WAYS; i++) {
+        const uint64_t word = atomic_load(
+            &cache_bucket(c, (uint32_t)(i / CACHE_WAYS))->word[(uint32_t)(i % CACHE_WAYS)]);
+
+        /* What is overwritten while it is read has no sum that fits. */
+        if (word == 0 || cache_word_slab(word) >= c->sb.nslab ||
+            cache_record_load(c, cache_word_slab(word), cache_word_off(word), c->sb.slab_size, &h) <
+                0 ||
+            h.type != CACHE_ENCODED)
+            continue;
+        ret->encoded++;
+        ret->encoded_bytes += h.size;
     }
 }

@@ -326,6 +326,25 @@ for my $coding (qw(gzip br), $zstd ? 'zstd' : ()) {
         $o->close;
     }
 
+    # Whatever the length, memory stays: a client that does not read stops the server, not the other way round.
+    my ($worker) = $s->workers;
+    my $before = rss($worker);
+    my $most = 0;
+    my @held = map { my $c = client($port, rcvbuf => 4096); $c->send(request('GET', '/', ['Accept-Encoding', $_, 'X-Size', 60_000_000])); $c->read_head; $c }
+        qw(gzip br) x 4;
+    for (1 .. 20) {
+        ask('GET', '/', 'Accept-Encoding', 'gzip', raw => 1);
+        my $now = rss($worker);
+        $most = $now if $now > $most;
+    }
+    cmp_ok($most - $before, '<', 60_000_000, 'eight answers of 60 MB under way');
+    $_->close for @held;
+
+    my $h2 = RPD::H2->connect($port);
+    my $long = $h2->get('/', ['accept-encoding', 'gzip', 'x-size', 20_000_000]);
+    is(length(decode('gzip', $long->{body})), 20_000_000, 'a long one over HTTP/2, window by window');
+    $h2->close;
+
     my $slow = client($port, rcvbuf => 4096);
     $slow->send(request('GET', '/', ['Accept-Encoding', 'gzip', 'X-Size', 30_000_000]));
     is(ask('GET', '/', 'Accept-Encoding', 'gzip')->{plain}, $page, 'a slow client holds nobody up');

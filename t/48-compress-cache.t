@@ -259,6 +259,31 @@ for my $coding (qw(br gzip)) {
     is($s->metric('rpd_recompress_total'), $done + 1, 'not what is larger than recompress_size');
 }
 
+# ---- deaths ----
+{
+    my @f = (@fresh, 'Accept-Encoding', 'gzip', 'X-Size', 7_000_000);
+    my $plain = ask('GET', '/dies', @fresh, 'X-Size', 7_000_000)->{body};
+    my $stuck = client($port, rcvbuf => 4096);
+    $stuck->send(request('GET', '/dies', \@f));
+    $stuck->read_head;
+    my @old = $s->workers;
+    for my $pid (@old) {
+        kill 'KILL', $pid;
+        ok(wait_for(sub { my @w = eval { $s->workers }; @w == 2 && !grep { $_ == $pid } @w }, quiet => 1, timeout => 40), "worker $pid has a successor");
+    }
+    is(decode('gzip', do { my $r = ask('GET', '/dies', @f); $r->{body} }), $plain, 'a worker dies that is making a copy: others encode')
+        for 1 .. 2;
+    ok(wait_for(sub { ask('GET', '/dies', @f)->{length} }), 'and make one');
+    my ($helper) = grep { RPD::Util::slurp("/proc/$_/cmdline") =~ /helper/ } $s->children;
+    ask('GET', '/hot/helper', @fresh, 'Accept-Encoding', 'br', 'X-Size', 100_000) for 1 .. 9;
+    kill 'KILL', $helper;
+    my $done = $s->metric('rpd_recompress_total');
+    ok(wait_for(sub {
+        ask('GET', '/hot/next', @fresh, 'Accept-Encoding', 'br', 'X-Size', 100_000);
+        $s->metric('rpd_recompress_total') > $done
+    }, quiet => 1, timeout => 40), 'the helper dies, the next one goes on');
+}
+
 # ---- a reload keeps them ----
 {
     my $made = made();
@@ -269,4 +294,22 @@ for my $coding (qw(br gzip)) {
     is($status, 0, 'fsck finds nothing') or diag($out);
 }
 $s->stop;
+
+# ---- on disk: what comes back is asked for, its copies come with it ----
+{
+    my $config = simple_config(listen => "127.0.0.1:$port", server => $origin->address, host => 'cache = main',
+        rest => "[cache main]\nsize = 16m\npersist = $dir/disk\n[compress standard]\ncpu_low = 100%\ncpu_off = 100%\n");
+    my @say = ('X-Origin', '200 ~ Cache-Control: max-age=600 ~ ETag: "d"', 'X-Confirm', '304 ~ ETag: "d"', 'Accept-Encoding', 'br');
+    $s = rpd(config => $config);
+    ask('GET', '/disk', @say) for 1 .. 2;
+    my $before = ask('GET', '/disk', @say);
+    my $disk = sub { return $s->ctl_json('cache', 'stat')->{caches}[0] };
+    ok(wait_for(sub { my $c = $disk->(); $c->{disk_pending} == 0 && $c->{disk_files} > 0 }), 'on disk');
+    $s->stop;
+    $s = rpd(config => $config);
+    ok(wait_for(sub { $disk->()->{restored} >= 2 }), 'and back');
+    my $r = ask('GET', '/disk', @say);
+    is_deeply([$r->{coding}, $r->{length}, $r->{plain} eq $before->{plain}, made()], ['br', $before->{length}, 1, 0], 'with its copy');
+    $s->stop;
+}
 done_testing();
