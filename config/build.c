@@ -101,6 +101,18 @@ static int make_objects(struct conf_load *x)
     MAKE(upstream, conf_upstream, CONF_SECT_UPSTREAM, upstreams);
     MAKE(certificate, conf_certificate, CONF_SECT_CERTIFICATE, certificates);
     MAKE(cache, conf_cache, CONF_SECT_CACHE, caches);
+    MAKE(compress, conf_compress, CONF_SECT_COMPRESS, compresses);
+    if (!map_get(&x->compresses, SLICE("standard"))) {
+        struct conf_compress *o = ARENA_NEW(&c->arena, struct conf_compress);
+        if (!o)
+            return -ERR_NOMEM;
+        o->name = SLICE("standard");
+        o->pos.file = "<default>";
+        o->id = (uint32_t)c->ncompress;
+        c->compress[c->ncompress++] = o;
+        if (map_put(&x->compresses, o->name, o, NULL) == -ERR_NOMEM)
+            return -ERR_NOMEM;
+    }
     MAKE(listen, conf_listen, CONF_SECT_LISTEN, listens);
     MAKE(host, conf_host, CONF_SECT_HOST, hosts);
     return arena_failed(&c->arena) ? -ERR_NOMEM : 0;
@@ -124,6 +136,8 @@ const void *conf_builtin_group(const struct conf_builtin *b, enum conf_group g)
     case CONF_GROUP_CACHING:
     case CONF_GROUP_OVER:
         return &b->caching;
+    case CONF_GROUP_COMPRESS:
+        return &b->compress;
     case CONF_GROUP_HOST:
         return &b->host;
     case CONF_GROUP_ROUTE:
@@ -153,6 +167,7 @@ static int built_in(struct conf_load *x)
               group_defaults(x, CONF_GROUP_CERTIFICATE, &b->certificate) &&
               group_defaults(x, CONF_GROUP_CACHE, &b->cache) &&
               group_defaults(x, CONF_GROUP_CACHING, &b->caching) &&
+              group_defaults(x, CONF_GROUP_COMPRESS, &b->compress) &&
               group_defaults(x, CONF_GROUP_HOST, &b->host) &&
               group_defaults(x, CONF_GROUP_ROUTE, &b->route) &&
               group_defaults(x, CONF_GROUP_UPSTREAM, &b->upstream) &&
@@ -201,6 +216,8 @@ static void fill_objects(struct conf_load *x)
 {
     struct config *c = x->c;
     c->global_origin = origins(x, x->global);
+    for (size_t i = 0; i < c->ncompress; i++)
+        c->compress[i]->k = x->builtin->compress;
     c->defaults_origin = origins(x, x->defaults);
     conf_apply(x, x->global, CONF_GROUP_GLOBAL, &c->global);
     conf_apply(x, x->defaults, CONF_GROUP_CONN, &c->defaults_conn);
@@ -223,6 +240,9 @@ static void fill_objects(struct conf_load *x)
             o->caching = x->builtin->caching;
             conf_apply(x, s, CONF_GROUP_CACHE, &o->k);
             conf_apply(x, s, CONF_GROUP_CACHING, &o->caching);
+        } else if (s->kind == CONF_SECT_COMPRESS) {
+            struct conf_compress *o = s->object;
+            conf_apply(x, s, CONF_GROUP_COMPRESS, &o->k);
         } else if (s->kind == CONF_SECT_LISTEN) {
             struct conf_listen *o = s->object;
             o->k = x->builtin->listen;

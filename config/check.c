@@ -283,6 +283,8 @@ int conf_check(struct conf_load *x)
     check_global(x);
     conf_check_tls(x);
     k = conf_check_cache(x);
+    if (k == 0)
+        k = conf_check_compress(x);
     if (k < 0)
         return k;
     size_t before = x->d->errors;

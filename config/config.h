@@ -123,6 +123,15 @@ struct conf_ms_opt {
     bool set; /* 0 is a value as well */
 };
 struct conf_cache;
+enum conf_coding { CONF_CODING_BR, CONF_CODING_GZIP, CONF_CODING_ZSTD, CONF_CODING__COUNT };
+struct conf_codings { /* the best liked first, each once */
+    struct conf_coding_level {
+        enum conf_coding coding;
+        int level;
+    } * v;
+    size_t n;
+};
+struct conf_compress;
 
 enum conf_name_kind { CONF_NAME_EXACT, CONF_NAME_WILDCARD, CONF_NAME_REGEX, CONF_NAME_ANY };
 struct conf_name {
@@ -224,6 +233,13 @@ struct conf_caching {
     struct conf_pos key_pos; /* of `key` or `cache_key` */
     uint32_t id;             /* index in config.caching */
 };
+struct conf_compress {
+    struct slice name;
+    struct conf_pos pos; /* line 0: the one that exists without being written */
+    struct conf_compress_keys k;
+    uint32_t id; /* index in config.compress */
+    const struct conf_origin *origin;
+};
 struct conf_upstream {
     struct slice name;
     struct conf_pos pos;
@@ -279,6 +295,8 @@ struct config {
     size_t ncache;
     struct conf_caching **caching; /* each once; those of [cache] sections first */
     size_t ncaching;
+    struct conf_compress **compress; /* standard included */
+    size_t ncompress;
     struct conf_upstream **upstream;
     size_t nupstream;
     struct conf_host **host;

@@ -288,6 +288,15 @@ static void same_cache(struct differ *d, const struct config *ca, const struct c
     diff_group(d, "cache", b->name, CONF_GROUP_CACHING, &a->caching, &b->caching, NULL, NULL);
 }
 
+static void same_compress(struct differ *d, const struct config *ca, const struct config *cb,
+                          const void *va, const void *vb)
+{
+    const struct conf_compress *a = va, *b = vb;
+    (void)ca;
+    (void)cb;
+    diff_group(d, "compress", b->name, CONF_GROUP_COMPRESS, &a->k, &b->k, NULL, NULL);
+}
+
 static void same_listen(struct differ *d, const struct config *ca, const struct config *cb,
                         const void *va, const void *vb)
 {
@@ -340,6 +349,7 @@ void config_diff(const struct config *a, const struct config *b, struct buf *out
     OBJECTS(log, "log");
     OBJECTS(certificate, "certificate");
     OBJECTS(cache, "cache");
+    OBJECTS(compress, "compress");
     OBJECTS(listen, "listen");
     OBJECTS(upstream, "upstream");
     OBJECTS(host, "host");

@@ -162,6 +162,9 @@ static const struct {
      "A store of answers, in memory that all workers share. It is used where cache = NAME says "
      "so."},
     {CONF_GROUP_CACHING, NULL, "cache main", NULL},
+    {CONF_GROUP_COMPRESS, "Section [compress NAME]", "compress standard",
+     "How answers are compressed, where compress = NAME says so; the one named standard is used "
+     "where nothing is said."},
     {CONF_GROUP_UPSTREAM, "Section [upstream NAME]", "upstream app",
      "A group of servers that answer alike."},
     {CONF_GROUP_HOST, "Section [host NAME]", "host app",
@@ -233,7 +236,7 @@ void conf_doc_sample(struct buf *out)
             buf_chr(out, '\n');
             comment(out, chapters[c].intro);
             body = g != CONF_GROUP_ROUTE && g != CONF_GROUP_LOG && g != CONF_GROUP_CERTIFICATE &&
-                   g != CONF_GROUP_CACHE;
+                   g != CONF_GROUP_CACHE && g != CONF_GROUP_COMPRESS;
             buf_printf(out, "%s[%s]\n", body ? "" : ";", chapters[c].title);
             if (g == CONF_GROUP_LISTEN)
                 buf_str(out, "address = 127.0.0.1:8080\n");

@@ -205,6 +205,13 @@ void config_dump(const struct config *c, bool origin, bool changed, struct buf *
         put_group(&d, CONF_GROUP_CACHE, &o->k, o->origin);
         put_group(&d, CONF_GROUP_CACHING, &o->caching, o->origin);
     }
+    for (size_t i = 0; i < c->ncompress; i++) {
+        const struct conf_compress *o = c->compress[i];
+        if (changed && !o->pos.line)
+            continue;
+        put_title(&d, CONF_SECT_COMPRESS, o->name, "", SLICE(""), o->pos);
+        put_group(&d, CONF_GROUP_COMPRESS, &o->k, o->origin);
+    }
     for (size_t i = 0; i < c->nlisten; i++) {
         put_title(&d, CONF_SECT_LISTEN, c->listen[i]->name, "", SLICE(""), c->listen[i]->pos);
         put_group(&d, CONF_GROUP_LISTEN, &c->listen[i]->k, c->listen[i]->origin);

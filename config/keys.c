@@ -9,6 +9,7 @@
 #define CONF_OFF_CACHE(m)       offsetof(struct conf_cache_keys, m)
 #define CONF_OFF_CACHING(m)     offsetof(struct conf_caching_keys, m)
 #define CONF_OFF_OVER(m)        offsetof(struct conf_over_keys, m)
+#define CONF_OFF_COMPRESS(m)    offsetof(struct conf_compress_keys, m)
 #define CONF_OFF_HOST(m)        offsetof(struct conf_host_keys, m)
 #define CONF_OFF_ROUTE(m)       offsetof(struct conf_route_keys, m)
 #define CONF_OFF_SCOPE_UP(m)    0 /* the group is one pointer */
@@ -50,6 +51,8 @@ static const struct conf_sect_info sections[CONF_SECT__COUNT] = {
                                "Certificates and their keys."},
     [CONF_SECT_CACHE] = {"cache", G(CACHE) | G(CACHING), true, "[cache NAME]",
                          "A store of answers that all workers share."},
+    [CONF_SECT_COMPRESS] = {"compress", G(COMPRESS), true, "[compress NAME]",
+                            "How answers are compressed."},
     [CONF_SECT_HOST] = {"host", G(HOST) | G(SCOPE) | G(OVER) | G(SCOPE_UP), true, "[host NAME]",
                         "A site: host names and where they go."},
     [CONF_SECT_ROUTE] = {"route", G(ROUTE) | G(SCOPE) | G(OVER) | G(SCOPE_UP), true,
@@ -134,6 +137,8 @@ size_t conf_group_size(enum conf_group g)
     case CONF_GROUP_CACHING:
     case CONF_GROUP_OVER:
         return sizeof(struct conf_caching_keys);
+    case CONF_GROUP_COMPRESS:
+        return sizeof(struct conf_compress_keys);
     case CONF_GROUP_HOST:
         return sizeof(struct conf_host_keys);
     case CONF_GROUP_ROUTE:

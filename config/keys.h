@@ -13,6 +13,7 @@ enum conf_group {
     CONF_GROUP_CACHE,
     CONF_GROUP_CACHING, /* what [cache] says of answers */
     CONF_GROUP_OVER,    /* the same keys, of hosts and routes: over what [cache] says */
+    CONF_GROUP_COMPRESS,
     CONF_GROUP_HOST,
     CONF_GROUP_ROUTE,
     CONF_GROUP_SCOPE_UP,
@@ -28,6 +29,7 @@ enum conf_sect {
     CONF_SECT_LISTEN,
     CONF_SECT_CERTIFICATE,
     CONF_SECT_CACHE,
+    CONF_SECT_COMPRESS,
     CONF_SECT_HOST,
     CONF_SECT_ROUTE,
     CONF_SECT_UPSTREAM,
@@ -80,6 +82,8 @@ enum conf_kind_id {
     CONF_KIND_TTLS,
     CONF_KIND_MSOPT,
     CONF_KIND_CACHEREF,
+    CONF_KIND_COMPRESSREF,
+    CONF_KIND_CODINGS,
     CONF_KIND__COUNT
 };
 

@@ -357,6 +357,8 @@ static const struct conf_kind *const kinds[] = {
     KIND(TTLS, ttls),
     KIND(MSOPT, msopt),
     KIND(CACHEREF, cacheref),
+    KIND(COMPRESSREF, compressref),
+    KIND(CODINGS, codings),
 };
 _Static_assert(sizeof kinds / sizeof kinds[0] == CONF_KIND__COUNT, "every kind");
 

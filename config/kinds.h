@@ -57,5 +57,7 @@
 #define CONF_C_TTLS         struct conf_ttls
 #define CONF_C_MSOPT        struct conf_ms_opt
 #define CONF_C_CACHEREF     struct conf_cache *
+#define CONF_C_COMPRESSREF  struct conf_compress *
+#define CONF_C_CODINGS      struct conf_codings
 
 #endif

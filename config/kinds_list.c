@@ -169,6 +169,11 @@ static bool word_ok(struct conf_load *x, const struct conf_entry *e, const struc
     } else if (slice_eq(name, SLICE("encodings"))) {
         if (!slice_eq(s, SLICE("br")) && !slice_eq(s, SLICE("gzip")) && !slice_eq(s, SLICE("zstd")))
             return conf_kind_bad(x, e, w, "is not br, gzip or zstd");
+    } else if (slice_eq(name, SLICE("types"))) {
+        const ptrdiff_t slash = slice_chr(s, '/');
+        if (slash < 0 || !is_token(slice_of(s.p, (size_t)slash)) ||
+            !is_token(slice_of(s.p + slash + 1, s.n - (size_t)slash - 1)))
+            return conf_kind_bad(x, e, w, "is not a media type: text/html, text/*");
     } else if (slice_eq(name, SLICE("ignore_query"))) {
         /* Names of parameters may be anything: filter[a] */
     } else if (slice_eq(name, SLICE("cache_bypass"))) {

@@ -40,13 +40,15 @@ extern const struct conf_kind conf_kind_cidrs, conf_kind_words, conf_kind_addrs,
     conf_kind_retry, conf_kind_errpage;
 /* kinds_ref.c */
 extern const struct conf_kind conf_kind_logrefs, conf_kind_listenrefs, conf_kind_certrefs,
-    conf_kind_upref, conf_kind_cacheref;
+    conf_kind_upref, conf_kind_cacheref, conf_kind_compressref;
 /* kinds_site.c */
 extern const struct conf_kind conf_kind_hnames, conf_kind_paths, conf_kind_return;
 /* kinds_server.c */
 extern const struct conf_kind conf_kind_servers;
 /* kinds_cache.c */
 extern const struct conf_kind conf_kind_ttls, conf_kind_msopt;
+/* kinds_compress.c */
+extern const struct conf_kind conf_kind_codings;
 /* kinds_tls.c */
 extern const struct conf_kind conf_kind_protos, conf_kind_pairs, conf_kind_hsts;
 

@@ -134,19 +134,26 @@ static void item_upref(const void *v, size_t i, struct buf *out)
 const struct conf_kind conf_kind_upref = {
     "upstream", sizeof(struct conf_upstream *), false, parse_upref, count_upref, item_upref};
 
-static bool parse_cacheref(struct conf_load *x, const struct conf_entry *e, void *dst)
+/* One name of a section, or off: a pointer. The words of the manual are "KIND | off". */
+static bool parse_oneref(struct conf_load *x, const struct conf_entry *e, const struct map *m,
+                         const char *kind, void *const *all, size_t n, void *dst)
 {
     const struct conf_word *w = conf_kind_one(x, e);
-    struct conf_cache *o = NULL;
+    void *o = NULL;
     if (!w)
         return false;
     if (!conf_kind_is_off(e)) {
-        o = find_named(x, e, w, &x->caches, "cache", (void *const *)x->c->cache, x->c->ncache);
+        o = find_named(x, e, w, m, kind, all, n);
         if (!o)
             return false;
     }
     memcpy(dst, &o, sizeof o);
     return true;
+}
+
+static bool parse_cacheref(struct conf_load *x, const struct conf_entry *e, void *dst)
+{
+    return parse_oneref(x, e, &x->caches, "cache", (void *const *)x->c->cache, x->c->ncache, dst);
 }
 static size_t count_cacheref(const void *v)
 {
@@ -160,3 +167,21 @@ static void item_cacheref(const void *v, size_t i, struct buf *out)
 const struct conf_kind conf_kind_cacheref = {"cache | off",  sizeof(struct conf_cache *),
                                              false,          parse_cacheref,
                                              count_cacheref, item_cacheref};
+
+static bool parse_compressref(struct conf_load *x, const struct conf_entry *e, void *dst)
+{
+    return parse_oneref(x, e, &x->compresses, "compress", (void *const *)x->c->compress,
+                        x->c->ncompress, dst);
+}
+static size_t count_compressref(const void *v)
+{
+    return *(struct conf_compress *const *)v != NULL;
+}
+static void item_compressref(const void *v, size_t i, struct buf *out)
+{
+    (void)i;
+    conf_words_put(out, (*(struct conf_compress *const *)v)->name);
+}
+const struct conf_kind conf_kind_compressref = {
+    "compress | off", sizeof(struct conf_compress *), false, parse_compressref, count_compressref,
+    item_compressref};

@@ -10,11 +10,11 @@ libconfig_a_SOURCES = \
 	config/tree.c \
 	config/kinds.c config/kinds_own.h config/kinds_word.c config/kinds_list.c \
 	config/kinds_ref.c config/kinds_site.c config/kinds_server.c config/kinds_tls.c \
-	config/kinds_cache.c \
+	config/kinds_cache.c config/kinds_compress.c \
 	config/build.c \
 	config/caching.c \
 	config/order.c \
-	config/check.c config/check_tls.c config/check_cache.c \
+	config/check.c config/check_tls.c config/check_cache.c config/check_compress.c \
 	config/quick.c \
 	config/load.c \
 	config/dump.c \

@@ -49,6 +49,8 @@ static int load_all(struct conf_load *x)
     if (k == 0)
         k = map_init(&x->caches, 8);
     if (k == 0)
+        k = map_init(&x->compresses, 8);
+    if (k == 0)
         k = map_init(&x->listens, 8);
     if (k == 0)
         k = map_init(&x->hosts, 64);
@@ -103,6 +105,7 @@ int config_load(const struct conf_snapshot *s, struct conf_diags *d, struct conf
     map_fini(&x->upstreams);
     map_fini(&x->certificates);
     map_fini(&x->caches);
+    map_fini(&x->compresses);
     map_fini(&x->listens);
     map_fini(&x->hosts);
     map_fini(&x->cachings);

@@ -47,6 +47,7 @@ struct conf_builtin {
     struct conf_certificate_keys certificate;
     struct conf_cache_keys cache;
     struct conf_caching_keys caching;
+    struct conf_compress_keys compress;
     struct conf_host_keys host;
     struct conf_route_keys route;
     struct conf_upstream_keys upstream;
@@ -83,7 +84,7 @@ struct conf_load {
     struct conf_section *defaults, *global;
     const struct conf_section **host_sect; /* by conf_host.id */
     /* Objects by name */
-    struct map logs, upstreams, certificates, caches, listens, hosts;
+    struct map logs, upstreams, certificates, caches, compresses, listens, hosts;
     struct map cachings; /* by all they say */
     bool bad_upstream;   /* a reference was refused: what lacks one is not told in addition */
     bool muted;          /* values that were reported already are parsed once more */
@@ -132,6 +133,8 @@ int conf_check(struct conf_load *x);
 void conf_check_tls(struct conf_load *x);
 /* Those of caches (check_cache.c). 0 or -ERR_NOMEM. */
 int conf_check_cache(struct conf_load *x);
+/* Those of compression (check_compress.c). 0 or -ERR_NOMEM. */
+int conf_check_compress(struct conf_load *x);
 /* Whether a value is another one than the built-in. Not whether it was given: a dump gives all. */
 bool conf_check_differs(struct conf_load *x, enum conf_sect sect, const char *key,
                         const void *group);

@@ -22,6 +22,7 @@
 #define CERT_BYTES   7168u        /* a certificate with its chain, and its key */
 #define CACHE_EXTRA  25u          /* a cache's metadata: 1/25 of its size, and */
 #define CACHE_PINS   (12u << 20)  /* a fixed part, though never more than the size again */
+#define RECODE_BYTES (144u << 20) /* the helper's child, with the body and room for its copy */
 #define WORKER_BYTES (6ull << 20) /* process, tables, caches of free blocks */
 
 static void row(struct buf *out, const char *what, uint64_t n, uint64_t each, uint64_t sum)
@@ -124,6 +125,15 @@ static void most_of_upstreams(const struct config *c, struct most *m)
         m->queued = m->requests;
 }
 
+/* Whether any answer may be compressed. */
+static bool compresses(const struct config *c)
+{
+    bool any = c->defaults.compress != NULL;
+    for (size_t i = 0; i < c->nroute; i++)
+        any |= c->route[i]->scope.compress != NULL;
+    return any;
+}
+
 static uint64_t least(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
@@ -151,6 +161,8 @@ uint64_t config_memory_bound(const struct config *c, struct buf *out)
         {"TLS connections to servers", m.tls_servers, TLS_BYTES + RECORD_BYTES},
         {"HTTP/2 connections to servers", m.h2_servers, H2_BYTES},
         {"certificates", m.certificates, CERT_BYTES},
+        {"answers being compressed", compresses(c) ? c->workers : 0, c->global.compress_memory},
+        {"copies being compressed anew", c->ncache && c->global.recompress_cpu, RECODE_BYTES},
         {"workers", c->workers, WORKER_BYTES},
         {"configuration", 1, c->arena.total},
     };

@@ -15,6 +15,7 @@
 #define CONF_IN_CACHE(member)
 #define CONF_IN_CACHING(member)
 #define CONF_IN_OVER(member)
+#define CONF_IN_COMPRESS(member)
 #define CONF_IN_HOST(member)
 #define CONF_IN_ROUTE(member)
 #define CONF_IN_SCOPE_UP(member)
@@ -85,6 +86,14 @@ struct conf_over_keys {
 #undef CONF_IN_OVER
 #define CONF_IN_OVER(member)
 };
+/* [compress NAME] */
+struct conf_compress_keys {
+#undef CONF_IN_COMPRESS
+#define CONF_IN_COMPRESS(member) member
+#include "config/keys.def"
+#undef CONF_IN_COMPRESS
+#define CONF_IN_COMPRESS(member)
+};
 /* [host NAME] */
 struct conf_host_keys {
 #undef CONF_IN_HOST
@@ -127,6 +136,7 @@ struct conf_log_keys {
 #undef CONF_IN_CACHE
 #undef CONF_IN_CACHING
 #undef CONF_IN_OVER
+#undef CONF_IN_COMPRESS
 #undef CONF_IN_HOST
 #undef CONF_IN_ROUTE
 #undef CONF_IN_SCOPE_UP

@@ -131,7 +131,7 @@ static bool title_parse(struct conf_load *x, struct slice title, struct conf_pos
             conf_load_error(x, pos,
                             "unknown section [" SLICE_FMT
                             "]; there are global, defaults, listen, certificate, "
-                            "cache, host, route, upstream and log",
+                            "cache, compress, host, route, upstream and log",
                             SLICE_ARG(kind));
         return false;
     }

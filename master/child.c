@@ -275,6 +275,7 @@ static int child_send_one(const struct child *c, enum worker_msg type)
     case M_QUERY:
     case M_CERT_FILES:
     case M_CERT_GONE:
+    case M_RECODE:
     case W_READY:
     case W_FAILED:
     case W_REPLY:
@@ -282,6 +283,7 @@ static int child_send_one(const struct child *c, enum worker_msg type)
     case W_CERT_OPEN:
     case W_CERT_RESULT:
     case W_PROMOTED:
+    case W_RECODE:
         break;
     }
     return -ERR_INVAL;
@@ -338,6 +340,14 @@ static void child_ready(struct child *c)
     supervise_ready(c);
 }
 
+/* Between two children of a generation; what the helper has no room for is said again. */
+static void child_recode(const struct child *c, const struct msg *m)
+{
+    const struct child *helper = &c->gen->child[c->gen->nworker];
+    if (m->len == sizeof(struct worker_recode) && helper->channel.fd >= 0)
+        (void)msg_send(helper->channel.fd, M_RECODE, m->payload, m->len, NULL, 0);
+}
+
 static void child_message(struct child *c, const struct msg *m)
 {
     switch (m->type) {
@@ -358,6 +368,9 @@ static void child_message(struct child *c, const struct msg *m)
         break;
     case W_PROMOTED:
         caches_promoted(c, m);
+        break;
+    case W_RECODE:
+        child_recode(c, m);
         break;
     case W_DRAINED:
         break; /* the exit follows */

@@ -551,6 +551,8 @@ static void stat_json(const struct cache_home *h, const struct conf_cache *o,
     json_ku64(j, "max_object", s->max_object);
     json_ku64(j, "objects", s->objects);
     json_ku64(j, "index_room", s->index_room);
+    json_ku64(j, "encoded", s->encoded);
+    json_ku64(j, "encoded_bytes", s->encoded_bytes);
     json_ku64(j, "small_queue_bytes", s->small_bytes);
     json_ku64(j, "main_queue_bytes", s->main_bytes);
     json_ku64(j, "slab_bytes", s->slab);
@@ -636,6 +638,8 @@ static void stat_text(const struct cache_home *h, const struct conf_cache *o,
         promotion_text(h, out);
     buf_printf(out, "objects     %" PRIu64 " of at most %" PRIu64 ", up to %s each\n", s->objects,
                s->index_room, few_digits(a, s->max_object));
+    buf_printf(out, "encoded     %" PRIu64 " of these, %s, beside what they were made of\n",
+               s->encoded, few_digits(a, s->encoded_bytes));
     buf_printf(out,
                "slabs       %u of %s: %u free, %u small queue, %u main queue, %u paged, %u "
                "draining\n",
@@ -673,6 +677,7 @@ static int run_stat(void *arg, struct buf *out)
             continue;
         cache_stat(g->cache[i], &s);
         stat_sites(m, g->cache[i], g->config->cache[i], s.size, &sites);
+        cache_stat_encoded(g->cache[i], &s);
         if (m->json)
             stat_json(g->home[i], g->config->cache[i], &s, &sites, &j);
         else

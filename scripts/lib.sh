@@ -55,7 +55,8 @@ need() {
 }
 
 # shellcheck disable=SC2034
-BUILD_PACKAGES="gcc libc6-dev make autoconf automake pkgconf|pkg-config libinih-dev libpcre2-dev libc-ares-dev libssl-dev libnghttp2-dev"
+BUILD_PACKAGES="gcc libc6-dev make autoconf automake pkgconf|pkg-config libinih-dev libpcre2-dev libc-ares-dev libssl-dev libnghttp2-dev \
+zlib1g-dev libbrotli-dev libzstd-dev"
 
 # build DIR [CONFIGURE-ARGUMENT...]: configures when that was not done or, if arguments are given, when they changed; and makes.
 # The caller has set top. The output is shown only when something fails.

@@ -140,6 +140,7 @@ struct cache_scope {
     uint32_t site;
     unsigned (*names)(const void *arg, uint64_t *ret); /* may be NULL */
     const void *arg;
+    bool beside; /* for what stands beside an object: no purge is looked at, nothing counted */
 };
 
 /* Whether what was born then, with these tags and the names of scope, was purged since, be it
@@ -150,10 +151,11 @@ bool cache_purged(const struct cache *c, const struct cache_scope *scope, const 
 /* ---- objects -------------------------------------------------------------------------------- */
 
 enum cache_type {
-    CACHE_OBJECT, /* a response */
-    CACHE_VARY,   /* marker at a primary key: meta says which fields select, see
-                     cache_key_begin_variant */
-    CACHE_PASS,   /* hit-for-miss: requests for this key are not collapsed and not stored */
+    CACHE_OBJECT,  /* a response */
+    CACHE_VARY,    /* marker at a primary key: meta says which fields select, see
+                      cache_key_begin_variant */
+    CACHE_PASS,    /* hit-for-miss: requests for this key are not collapsed and not stored */
+    CACHE_ENCODED, /* the body of a response once more, in another coding: worker/cache/coded.h */
     CACHE_TYPE__COUNT
 };
 
@@ -387,6 +389,7 @@ struct cache_stat {
     uint32_t slabs, slabs_free, slabs_open, slabs_small, slabs_main, slabs_paged, slabs_draining;
     uint64_t small_bytes, main_bytes; /* in the two queues, bodies included */
     uint64_t objects, index_room;
+    uint64_t encoded, encoded_bytes; /* of the objects: encoded copies of others, their bodies */
     uint64_t pages, pages_used, bodies, flights;
     uint64_t max_object;
     uint64_t huge; /* bytes backed by huge pages */
@@ -396,6 +399,9 @@ struct cache_stat {
 };
 /* Walks descriptors and index: for people, not for each request. */
 void cache_stat(const struct cache *c, struct cache_stat *ret);
+/* Sets encoded and encoded_bytes, which cache_stat leaves at 0. Reads heads of records that nobody
+ * holds, as cache_fsck does: the count is right when nothing moves. */
+void cache_stat_encoded(const struct cache *c, struct cache_stat *ret);
 
 /* Bytes of a site: heads, stored fields and bodies of what can be found. */
 uint64_t cache_site_bytes(const struct cache *c, uint32_t site);

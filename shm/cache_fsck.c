@@ -316,3 +316,23 @@ void cache_stat(const struct cache *c, struct cache_stat *ret)
             ret->ctr[i] += atomic_load_explicit(&cache_row(c, s)->ctr[i], memory_order_relaxed);
     }
 }
+
+void cache_stat_encoded(const struct cache *c, struct cache_stat *ret)
+{
+    struct cache_head h;
+
+    ret->encoded = ret->encoded_bytes = 0;
+    for (uint64_t i = 0; i < (uint64_t)c->sb.nbucket * CACHE_WAYS; i++) {
+        const uint64_t word = atomic_load(
+            &cache_bucket(c, (uint32_t)(i / CACHE_WAYS))->word[(uint32_t)(i % CACHE_WAYS)]);
+
+        /* What is overwritten while it is read has no sum that fits. */
+        if (word == 0 || cache_word_slab(word) >= c->sb.nslab ||
+            cache_record_load(c, cache_word_slab(word), cache_word_off(word), c->sb.slab_size, &h) <
+                0 ||
+            h.type != CACHE_ENCODED)
+            continue;
+        ret->encoded++;
+        ret->encoded_bytes += h.size;
+    }
+}

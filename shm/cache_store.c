@@ -83,9 +83,10 @@ int cache_lookup(struct cache_worker *w, const struct cache_key *key,
     uint64_t word;
     uint8_t freq;
     int gone;
+    const bool counts = !scope || !scope->beside;
 
     if (!cache_index_find(w, key, &h, &word, &slot)) {
-        cache_count(w, CACHE_CTR_MISS, 1);
+        cache_count(w, CACHE_CTR_MISS, counts);
         return 0;
     }
     if (!cache_hit_begin(w, &h, word, ret))
@@ -94,7 +95,7 @@ int cache_lookup(struct cache_worker *w, const struct cache_key *key,
         damaged(w, key, word, &h);
         goto gone;
     }
-    if (scope) {
+    if (scope && !scope->beside) {
         gone = cache_purge_test(w->c, scope, &h, ret->tags);
         if (gone == 2) {
             cache_count(w, CACHE_CTR_PURGED, 1);
@@ -106,14 +107,14 @@ int cache_lookup(struct cache_worker *w, const struct cache_key *key,
     freq = atomic_load_explicit(freq_of(h.p), memory_order_relaxed);
     if (freq < CACHE_FREQ_MAX)
         atomic_store_explicit(freq_of(h.p), (uint8_t)(freq + 1), memory_order_relaxed);
-    cache_count(w, CACHE_CTR_HIT, 1);
+    cache_count(w, CACHE_CTR_HIT, counts);
     return 1;
 gone:
     if (h.body != CACHE_NONE)
         cache_body_unpin(w, h.body);
 miss:
     cache_unpin_slab(w, cache_word_slab(word));
-    cache_count(w, CACHE_CTR_MISS, 1);
+    cache_count(w, CACHE_CTR_MISS, counts);
     return 0;
 }
 

@@ -213,6 +213,9 @@ static void channel_message(struct worker *w, const struct msg *m)
     case M_CERT_GONE:
         certfile_message(w, m);
         return;
+    case M_RECODE:
+        recode_message(w, m);
+        return;
     case M_ADOPT:
         for (int i = 0; i < m->nfds; i++) {
             if (w->boot->role == WORKER_SERVE)

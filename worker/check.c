@@ -2,6 +2,7 @@
  * worker.h. */
 #include "base/err.h"
 #include "worker/cache/cache.h"
+#include "worker/filter/codec.h"
 #include "worker/http/h2.h"
 #include "worker/http/uri.h"
 #include "worker/io/tls.h"
@@ -303,4 +304,11 @@ void worker_features(struct buf *out)
     buf_printf(out, "c-ares %s\n", resolver_library());
     buf_printf(out, "%s\n", tls_library());
     buf_printf(out, "%s\n", h2_library());
+    for (unsigned c = 0; c < CONF_CODING__COUNT; c++) {
+        char text[64];
+        if (!codec_of((enum conf_coding)c))
+            continue;
+        codec_of((enum conf_coding)c)->version(text, sizeof text);
+        buf_printf(out, "%s\n", text);
+    }
 }

@@ -1,7 +1,8 @@
 /* The helper: a worker without listeners that resolves upstream names for all, fills new caches
- * from old ones (promote.c) and keeps caches on disk (persist.c). READY after the first round of
- * answers, or when that takes too long: a name that does not resolve never stops a start. Nor does
- * an old cache that takes long to copy: but while it does, the old generation serves from it. */
+ * from old ones (promote.c), keeps caches on disk (persist.c) and compresses anew what they are
+ * asked for often (recode.c). READY after the first round of answers, or when that takes too long:
+ * a name that does not resolve never stops a start. Nor does an old cache that takes long to copy:
+ * but while it does, the old generation serves from it. */
 #include "worker/state.h"
 
 #include "base/clock.h"
@@ -148,11 +149,13 @@ int helper_init(struct worker *w)
     timer_set_at(&w->loop.timers, &w->log_due, clock_ms() + HELPER_LOOK_MS);
     resolver_tick(w->resolver, clock_ms());
     helper_plan(w);
-    return persist_init(w);
+    e = persist_init(w);
+    return e < 0 ? e : recode_helper_init(w);
 }
 
 void helper_fini(struct worker *w)
 {
+    recode_helper_fini(w);
     promotes_fini(w);
     persist_fini(w);
     for (size_t i = 0; w->joined && i < w->boot->config->ncache; i++)

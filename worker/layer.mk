@@ -7,6 +7,7 @@ libworker_a_SOURCES = \
 	worker/helper.c \
 	worker/persist.c \
 	worker/promote.c \
+	worker/recode.c \
 	worker/record.c \
 	worker/state.h \
 	worker/worker.c worker/worker.h

@@ -60,6 +60,8 @@ void record_log(const struct stream *s)
         .t_total = s->end_us,
         .cache = cached_word(s),
         .cache_age = cached_age(s),
+        .encoding = s->coding ? codec_of((enum conf_coding)(s->coding - 1))->name : SLICE_NONE,
+        .plain = s->plain,
         .conn_requests = s->nth,
         .wall_ms = s->wall_ms,
     };

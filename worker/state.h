@@ -5,6 +5,7 @@
 #include "base/msg.h"
 #include "worker/cache/cache.h"
 #include "worker/client/handover.h"
+#include "worker/filter/filter.h"
 #include "worker/io/tls.h"
 #include "worker/log/access.h"
 #include "worker/upstream/upstream.h"
@@ -20,11 +21,13 @@ struct worker {
     struct tls *tls; /* made as root, before anything else; NULL in the helper */
     struct upstreams upstreams;
     struct caches caches;
+    struct filters filters;
     struct clients clients;
     struct handover handover;
     struct access_logs *logs;
     struct persists *persists; /* the helper's, as what follows */
     struct promotes *promotes;
+    struct recode *recode;
     struct cache_worker **joined; /* by conf_cache.id; helper_joined() */
     uint64_t helper_began_ms;
     struct resolver *resolver;
@@ -70,6 +73,12 @@ void persist_fini(struct worker *w);
 int promotes_init(struct worker *w);
 void promotes_fini(struct worker *w);
 bool promotes_settled(const struct worker *w); /* what lay in old caches has been copied */
+
+/* recode.c */
+void recode_init(struct worker *w);       /* a worker may ask */
+int recode_helper_init(struct worker *w); /* the helper does it */
+void recode_helper_fini(struct worker *w);
+void recode_message(struct worker *w, const struct msg *m); /* M_RECODE */
 
 /* helper.c */
 int helper_init(struct worker *w);

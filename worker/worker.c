@@ -62,13 +62,16 @@ static void worker_on_turn(void *arg)
         handover_send(&w->handover);
     if (w->caches.n)
         caches_turn(&w->caches, (uint32_t)(clock_cached.wall_ms / 1000));
-    if (w->boot->role == WORKER_SERVE)
+    bool again = false;
+    if (w->boot->role == WORKER_SERVE) {
+        again = filters_turn(&w->filters);
         worker_output(w);
+    }
     if (w->draining)
         drain_check(w);
     if (w->log_dirty)
         record_turn(w);
-    if (w->caches.n && !caches_may_sleep(&w->caches))
+    if (again || (w->caches.n && !caches_may_sleep(&w->caches)))
         io_again(&w->loop, &w->kick);
 }
 
@@ -181,11 +184,15 @@ static int worker_serve_init(struct worker *w)
     e = stream_env_init(&w->streams);
     if (e < 0)
         return e;
+    e = filters_init(&w->filters, &w->streams);
+    if (e < 0)
+        return e;
     e = worker_routes(w);
     if (e < 0)
         return e;
     access_logs_set_worker(w->logs, b->number);
     record_init(w);
+    recode_init(w);
     const struct clients_env ce = {.loop = &w->loop,
                                    .stream = &w->streams,
                                    .config = b->config,
@@ -279,10 +286,11 @@ static void worker_fini(struct worker *w)
     loop_bury_dead(&w->loop);
     route_table_free(&w->streams.routes);
     stream_env_fini(&w->streams);
+    filters_fini(&w->filters);
     clients_fini(&w->clients);
-    struct pool *const pools[] = {&w->streams.pool,    &w->streams.pipes.pool,
-                                  &w->clients.pool,    &w->clients.bodies,
-                                  &w->upstreams.conns, &w->upstreams.sessions};
+    struct pool *const pools[] = {
+        &w->streams.pool,   &w->streams.pipes.pool, &w->filters.pool,      &w->clients.pool,
+        &w->clients.bodies, &w->upstreams.conns,    &w->upstreams.sessions};
     for (size_t i = 0; i < sizeof pools / sizeof pools[0]; i++)
         worker_pool_fini(pools[i]);
     upstreams_fini(&w->upstreams);

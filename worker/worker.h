@@ -78,6 +78,7 @@ enum worker_msg {
     /* payload struct worker_cert: the entry has gone from its directory, or text says why its files
        cannot be opened */
     M_CERT_GONE,
+    M_RECODE,     /* payload struct worker_recode, to the helper: make this copy anew */
     W_READY = 64, /* contexts built, privileges dropped */
     W_FAILED,     /* payload: text; exits after it */
     W_REPLY,      /* payload: struct worker_reply followed by text */
@@ -86,7 +87,8 @@ enum worker_msg {
        cannot be used (text), what were the last good ones? */
     W_CERT_OPEN,
     W_CERT_RESULT, /* payload struct worker_cert: what became of the files of a M_CERT_FILES */
-    W_PROMOTED     /* payload struct worker_promoted: how far the helper is with an old cache */
+    W_PROMOTED,    /* payload struct worker_promoted: how far the helper is with an old cache */
+    W_RECODE       /* payload struct worker_recode: this copy is asked for often; for the helper */
 };
 struct worker_promoted {
     uint32_t cache;          /* conf_cache.id */
@@ -121,6 +123,12 @@ struct worker_cert {
     int32_t ok;              /* W_CERT_RESULT */
     char name[CERTDIR_NAME]; /* entry of the section's directory; "" for a pair */
     char text[256];          /* what is wrong */
+};
+struct worker_recode {
+    uint32_t cache;  /* index in config.cache */
+    uint8_t coding;  /* 1 + enum conf_coding */
+    uint8_t zero[3];
+    uint64_t k0, k1; /* key of the answer that it is a copy of */
 };
 enum worker_query_kind { WQ_CONNS = 1, WQ_POOLS = 2, WQ_STATE = 3, WQ_CERTS = 4 };
 struct worker_query {

@@ -2,6 +2,8 @@
 """rpd beside its peers on one core: CPU microseconds per answered request, bytes of memory per idle connection. See README here."""
 import argparse
 import dataclasses
+import gzip
+import http.client
 import json
 import os
 import pathlib
@@ -38,6 +40,7 @@ class Load:
     shake: str = ""            # a handshake per request: new or resume (shake.c)
     lua: str = ""              # a script of wrk
     warm: int = 0              # seconds of the load before it is measured
+    gzip: bool = False         # asked for compressed; size is that of the plain body
 
 
 MANY = "local i = 0\nrequest = function() i = (i * 7919 + 13) % 20000; return wrk.format(nil, wrk.path .. i) end\n"
@@ -57,6 +60,8 @@ LOADS = {
     "hit64k": Load("/c/65536/a", 65536, 32, floor=("hit",), without=("h2o",)),
     "hitmany": Load("/c/2048/", 2048, 64, lua=MANY, warm=2, floor=("hit",), without=("h2o",)),
     "pipeline": Load("/c/1024/a", 1024, 64, lua=PIPELINE, floor=(), without=("h2o",)),
+    # varnish compresses for its cache only.
+    "gzip": Load("/t/51200", 51200, 16, gzip=True, floor=(), without=("varnish",)),
     "tls1k": Load("/c/1024/a", 1024, 64, tls=True, floor=("tls",), without=("h2o", "varnish")),
     "tls1m": Load("/c/1048576/a", 1 << 20, 16, tls=True, warm=1, floor=(), without=("h2o", "varnish")),
     "tlsown": Load("/own", 1024, 64, tls=True, floor=("tls",), without=("varnish",)),
@@ -205,6 +210,22 @@ def ask(connection, load):
     return connection
 
 
+def ask_gzip(load):
+    """The same for a compressed answer, on a connection of its own."""
+    connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=10)
+    try:
+        connection.request("GET", load.path, headers={"Accept-Encoding": "gzip"})
+        got = connection.getresponse()
+        if got.status != 200 or got.getheader("Content-Encoding") != "gzip":
+            raise OSError(f"answered {got.status}, Content-Encoding {got.getheader('Content-Encoding')}")
+        if len(gzip.decompress(got.read())) != load.size:
+            raise OSError("the body is another one")
+    except http.client.HTTPException as e:
+        raise OSError(repr(e)) from e
+    finally:
+        connection.close()
+
+
 class Running:
     """A proxy on its CPU from enter to exit; it leaves neither processes nor files."""
 
@@ -235,7 +256,9 @@ class Running:
             try:
                 with dial(self.load) as connection:
                     ask(connection, self.load)
-                    return
+                if self.load.gzip:
+                    ask_gzip(self.load)
+                return
             except OSError as e:
                 why = str(e)
                 time.sleep(0.05)
@@ -271,7 +294,8 @@ def generator(load, seconds, tools):
     if load.lua:
         pathlib.Path(tools, "load.lua").write_text(load.lua)
         script = ["-s", f"{tools}/load.lua"]
-    return ["wrk", "-t1", f"-c{load.connections}", f"-d{seconds}s", "--timeout", "10s", *script, *load.wrk, url]
+    return ["wrk", "-t1", f"-c{load.connections}", f"-d{seconds}s", "--timeout", "10s", *script, *load.wrk,
+            *(("-H", "Accept-Encoding: gzip") if load.gzip else ()), url]
 
 
 def answered(load, text):

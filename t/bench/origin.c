@@ -1,5 +1,6 @@
 /* The benchmark's origin: GET /b/N is answered with N bytes, at as little cost as possible; GET
- * /c/N/ANY likewise, to be stored by caches. usage: origin PORT */
+ * /c/N/ANY likewise, to be stored by caches; GET /t/N with N bytes of something like HTML. usage:
+ * origin PORT */
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -23,10 +24,11 @@ struct conn {
     char answer[256];
     size_t answer_len;
     size_t answer_n, left; /* bytes of head and of body that are still to be sent */
+    const char *body;
     bool busy;
 };
 static struct conn *conns[FDS];
-static char *body;
+static char *bodies[2]; /* of /b/ and /c/, and of /t/ */
 
 /* True when all is out, false when the socket is full or gone. */
 static bool push(int fd, struct conn *c)
@@ -35,7 +37,7 @@ static bool push(int fd, struct conn *c)
     while (c->answer_n > 0 || c->left > 0) {
         const struct iovec v[2] = {
             {.iov_base = c->answer + n - c->answer_n, .iov_len = c->answer_n},
-            {.iov_base = body, .iov_len = c->left},
+            {.iov_base = (void *)(uintptr_t)c->body, .iov_len = c->left},
         };
         const ssize_t w = writev(fd, v, 2);
         if (w < 0)
@@ -43,6 +45,7 @@ static bool push(int fd, struct conn *c)
         const size_t head = (size_t)w < c->answer_n ? (size_t)w : c->answer_n;
         c->answer_n -= head;
         c->left -= (size_t)w - head;
+        c->body += (size_t)w - head;
     }
     c->busy = false;
     return true;
@@ -57,17 +60,19 @@ static void answer(int fd, struct conn *c)
             return;
         const char *size = memmem(c->head, c->have, "/b/", 3);
         const char *stored = size ? NULL : memmem(c->head, c->have, "/c/", 3);
-        size = size ? size : stored;
+        const char *text = size || stored ? NULL : memmem(c->head, c->have, "/t/", 3);
+        size = size ? size : stored ? stored : text;
+        c->body = bodies[text != NULL];
         c->left = size ? strtoul(size + 3, NULL, 10) : 0;
         if (c->left > BODY_MAX)
             c->left = BODY_MAX;
         /* A head of the usual number of fields: proxies pay for each. */
-        c->answer_n = c->answer_len =
-            (size_t)snprintf(c->answer, sizeof(c->answer),
-                             "HTTP/1.1 200 OK\r\nServer: origin\r\nContent-Type: "
-                             "text/plain\r\nContent-Length: %zu\r\n"
-                             "Cache-Control: %s\r\nETag: \"b%zu\"\r\n\r\n",
-                             c->left, stored ? "max-age=3600" : "no-store", c->left);
+        c->answer_n = c->answer_len = (size_t)snprintf(
+            c->answer, sizeof(c->answer),
+            "HTTP/1.1 200 OK\r\nServer: origin\r\nContent-Type: "
+            "text/%s\r\nContent-Length: %zu\r\n"
+            "Cache-Control: %s\r\nETag: \"b%zu\"\r\n\r\n",
+            text ? "html" : "plain", c->left, stored ? "max-age=3600" : "no-store", c->left);
         const size_t used = (size_t)(end - c->head) + 4;
         memmove(c->head, c->head + used, c->have - used);
         c->have -= used;
@@ -107,6 +112,28 @@ static void ready(int fd, uint32_t events)
     }
 }
 
+/* Tags and words in no order: compresses to about a fifth, as pages do. */
+static void make_text(char *to)
+{
+    static const char *const word[] = {"<div class=\"card\">",
+                                       "</div>\n",
+                                       "<a href=\"/item/",
+                                       "\">",
+                                       "</a>",
+                                       "price ",
+                                       "of the ",
+                                       "article ",
+                                       "17",
+                                       "205",
+                                       "new "};
+    unsigned x = 12345;
+    for (size_t n = 0; n < BODY_MAX;) {
+        x = x * 1103515245u + 12345u;
+        for (const char *w = word[(x >> 16) % 11]; *w && n < BODY_MAX; w++)
+            to[n++] = *w;
+    }
+}
+
 int main(int argc, char **argv)
 {
     const int one = 1, listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0),
@@ -117,14 +144,16 @@ int main(int argc, char **argv)
         .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
     };
     signal(SIGPIPE, SIG_IGN);
-    body = malloc(BODY_MAX);
+    bodies[0] = malloc(BODY_MAX);
+    bodies[1] = malloc(BODY_MAX);
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-    if (!body || bind(listener, (const struct sockaddr *)&a, sizeof(a)) < 0 ||
+    if (!bodies[0] || !bodies[1] || bind(listener, (const struct sockaddr *)&a, sizeof(a)) < 0 ||
         listen(listener, 4096) < 0) {
         perror("origin");
         return 1;
     }
-    memset(body, 'b', BODY_MAX);
+    memset(bodies[0], 'b', BODY_MAX);
+    make_text(bodies[1]);
     struct epoll_event ev = {.events = EPOLLIN, .data.fd = listener}, got[256];
     epoll_ctl(ep, EPOLL_CTL_ADD, listener, &ev);
     for (;;) {

@@ -15,6 +15,7 @@ static const char every[] =
     "max_connections_per_client = 8\ntrusted_proxies = 10.0.0.0/8 ::1 unix\n"
     "nameservers = 1.1.1.1:53\nrlimit_nofile = 7777\n"
     "certificate_check = 0\nticket_rotation = 1h\n"
+    "compress_memory = 1m\nrecompress_cpu = 5%\n"
     "[defaults]\nhead_timeout = 11s\nkeepalive_timeout = 61s\nkeepalive_requests = 999\n"
     "connection_age = 2h\nmax_request_line = 4k\nmax_field = 5k\nmax_head = 6k\nmax_fields = 99\n"
     "handshake_timeout = 11s\nh2_streams = 99\nh2_requests = 98\nh2_window = 64k\n"
@@ -25,7 +26,7 @@ static const char every[] =
     "tunnel_timeout = 2h\nupgrade = websocket foo\nretry = 1 on 502 504\n"
     "host_header = app.example\nforwarded = on\nvia = off\nrequest_id = keep\n"
     "server_header = hide\naccess_log = b\nupstream = v\n"
-    "cache = c\nttl = 0\ncache_bypass = cookie.sid header.X-No query.a[b]\n"
+    "compress = gz\ncache = c\nttl = 0\ncache_bypass = cookie.sid header.X-No query.a[b]\n"
     "cache_max_object = 1m\ncache_key = x %{path}\ncache_sort_query = off\n"
     "cache_ignore_query = z*\ncache_ignore_cookies = off\ncache_methods = GET\n"
     "cache_encodings = br\ncache_default_ttl = 410=1h\ncache_heuristic = 7%\n"
@@ -50,6 +51,10 @@ static const char every[] =
     "heads\nmethods = GET QUERY\nencodings = off\n"
     "purge_from = 10.0.0.0/8\npurge_token = 'a b'\ntags = xkey\n"
     "[cache d]\ntags = off\n"
+    "[compress gz]\nalgorithms = gzip:9 br zstd:1\ntypes = text/* application/*+x\n"
+    "min_size = 0\ncpu_low = 50%\ncpu_off = 51.5%\nstore = off\nrecompress_hits = 0\n"
+    "recompress_size = 1k\n"
+    "[compress none]\nalgorithms = off\ntypes = off\n"
     "[upstream v]\nserver = v.example:1 weight=256 max_conns=0 resolve=90s\nserver = [::1]:2 "
     "backup\n"
     "server = unix:/run/v down\nserver = https://[::1] tls_name=a.example tls_ca='/y z'\n"
@@ -66,7 +71,7 @@ static const char every[] =
     "[route h/r]\npath = /a /b/* \"~^/c d$\"\nmethod = GET PURGE\npriority = -7\n"
     "return = 200 \"a ; 'b' \\\"c\\\" ${RPD_TEST}\"\n"
     "[route h/s]\nmetrics = on\naccess_log = off\nretry = off\nupstream = off\n"
-    "cache = off\nttl = off\ncache_bypass = off\n[route h/u]\npath = /u\ncache = d\n"
+    "compress = none\ncache = off\nttl = off\ncache_bypass = off\n[route h/u]\npath = /u\ncache = d\n"
     "cache_key = %{path}\ncache_ignore_query += y\ncache_min_uses = 3\n"
     "[route */t]\npath = /t\nreturn = 301 https://%{host}/\nread_timeout = 1s\n"
     "[host i]\nnames = i\nlisten = l\naccess_log = off\n";
@@ -259,6 +264,8 @@ static void test_memory(void)
     tap_ok(strstr(b.p, "HTTP/2 connections to servers                1064 x"), "of HTTP/2");
     tap_ok(strstr(b.p, "certificates                                  100 x"), "certificates");
     tap_ok(!strstr(b.p, "cache"), "no cache");
+    tap_ok(strstr(b.p, "answers being compressed                        2 x   67108864"),
+           "what compresses");
     fixture_end(&f);
     fixture_text(&f, SLICE("[global]\nmax_connections = 1000\nworkers = 2\n" LISTEN
                            "protocols = http/1.1\n" UPSTREAM HOST
@@ -266,7 +273,8 @@ static void test_memory(void)
     buf_clear(&b);
     uint64_t cached = f.c ? config_memory_bound(f.c, &b) : 0;
     buf_chr(&b, 0);
-    tap_ok(cached >= plain + (116ull << 20) && cached < plain + (117ull << 20),
+    /* And what compresses its copies anew: 144 MiB. */
+    tap_ok(cached >= plain + (260ull << 20) && cached < plain + (261ull << 20),
            "a cache and its metadata: %llu", (unsigned long long)(cached - plain));
     tap_ok(strstr(b.p, "cache main "), "in the table");
     fixture_end(&f);

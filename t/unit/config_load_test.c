@@ -15,7 +15,7 @@ static void test_sections(void)
          "unknown section");
     says(REST "[limit main]\nrate = 1\n",
          "t.conf:8:1: error: unknown section [limit]; there are global, defaults, listen, "
-         "certificate, cache, host, route, upstream and log\n    [limit main]\n    ^\n",
+         "certificate, cache, compress, host, route, upstream and log\n    [limit main]\n    ^\n",
          "section of a later version");
     says(REST "[global x]\n", "t.conf:8:1: error: [global] has no name\n    [global x]\n    ^\n",
          "name of [global]");
@@ -60,8 +60,8 @@ static void test_keys(void)
          "[upstream "
          "NAME]?\n    balanse = ip_hash\n    ^\n",
          "nearly a key of another section");
-    says("[global]\ncompress = on\n" REST,
-         "t.conf:2:1: error: unknown key \"compress\" in [global]\n    compress = on\n    ^\n",
+    says("[global]\nwaf = on\n" REST,
+         "t.conf:2:1: error: unknown key \"waf\" in [global]\n    waf = on\n    ^\n",
          "a key of a later version");
     says("[global]\nworkers = 1\nuser = 1\nworkers = 2\n" REST,
          "t.conf:4:1: error: \"workers\" is given twice; the first time at t.conf:2\n"

@@ -119,6 +119,7 @@ static void store_init(struct caches *cs, const struct caches_env *env, size_t i
                  SLICE_ARG(st->conf->name), err_text(e));
         return;
     }
+    st->heat = calloc(1, sizeof *st->heat); /* without it nothing is hot */
     cache_set_time(st->w, (uint32_t)(clock_cached.wall_ms / 1000));
 }
 
@@ -145,9 +146,11 @@ int caches_init(struct caches *cs, const struct caches_env *env)
 
 void caches_fini(struct caches *cs)
 {
-    for (size_t i = 0; cs->store && i < cs->n; i++)
+    for (size_t i = 0; cs->store && i < cs->n; i++) {
         if (cs->store[i].w)
             cache_leave(&cs->store[i].w);
+        free(cs->store[i].heat);
+    }
     free(cs->store);
     cs->store = NULL;
     cs->n = 0;

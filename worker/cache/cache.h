@@ -6,6 +6,7 @@
 #include "base/list.h"
 #include "config/config.h"
 #include "shm/cache.h"
+#include "worker/cache/coded.h"
 #include "worker/cache/policy.h"
 
 #define CACHE_KEY_MAX 16384u /* bytes of a key's text; requests with more are not cached */
@@ -19,7 +20,8 @@ struct cache_store {
     struct list waiting[CACHE_BUCKETS];
     uint32_t nwaiting;
     bool sleeping; /* others kick us */
-    bool grown;    /* something was stored: room may have to be made */
+    struct coded_heat *heat;
+    bool grown; /* something was stored: room may have to be made */
 };
 /* Waits for a change of an object that is arriving. */
 struct cache_waiter {

@@ -1,6 +1,7 @@
 noinst_LIBRARIES += libcache.a
 libcache_a_SOURCES = \
 	worker/cache/cache.c worker/cache/cache.h \
+	worker/cache/coded.c worker/cache/coded.h \
 	worker/cache/key.c worker/cache/key.h \
 	worker/cache/policy.c worker/cache/policy.h \
 	worker/cache/stored.c worker/cache/stored.h \

@@ -2,6 +2,7 @@
 #include "worker/cache/vary.h"
 
 #include "base/err.h"
+#include "worker/http/accept_encoding.h"
 
 static char vary_lower(char c)
 {
@@ -72,68 +73,15 @@ size_t vary_text(const struct vary *v, char *out)
 
 /* ---- Accept-Encoding ---- */
 
-/* qvalue (RFC 9110 12.4.2): only zero or not is asked. What is malformed counts as not wanted. */
-static bool vary_wanted(struct slice params)
-{
-    struct slice p;
-    while (slice_next(&params, ';', &p)) {
-        ptrdiff_t eq = slice_chr(p, '=');
-        if (eq < 0 || !slice_eq_ci(slice_trim(slice_of(p.p, (size_t)eq)), SLICE("q")))
-            continue;
-        struct slice q = slice_trim(slice_of(p.p + eq + 1, p.n - (size_t)eq - 1));
-        bool more = false;
-        if (q.n == 0 || q.n > 5 || (q.p[0] != '0' && q.p[0] != '1') || (q.n > 1 && q.p[1] != '.'))
-            return false;
-        for (size_t i = 2; i < q.n; i++) {
-            if (q.p[i] < '0' || q.p[i] > '9')
-                return false;
-            more |= q.p[i] != '0';
-        }
-        return q.p[0] == '0' ? more : !more;
-    }
-    return true;
-}
-
-static unsigned vary_coding_of(struct slice name)
-{
-    if (slice_eq_ci(name, SLICE("br")))
-        return VARY_BR;
-    if (slice_eq_ci(name, SLICE("gzip")) || slice_eq_ci(name, SLICE("x-gzip")))
-        return VARY_GZIP;
-    if (slice_eq_ci(name, SLICE("zstd")))
-        return VARY_ZSTD;
-    return slice_eq_ci(name, SLICE("identity")) ? VARY_NO_IDENTITY : 0;
-}
-
 unsigned vary_codings(const struct http_request *r, unsigned codings)
 {
-    unsigned yes = 0, no = 0, rest = 0; /* rest: 1 "*" is wanted, 2 it is not */
-    for (size_t i = 0; i < r->nfield; i++) {
-        struct slice list = r->field[i].value, item;
-        if (r->field[i].id != FIELD_ACCEPT_ENCODING)
-            continue;
-        while (slice_next(&list, ',', &item)) {
-            ptrdiff_t semi = slice_chr(item, ';');
-            struct slice name = semi < 0 ? item : slice_trim(slice_of(item.p, (size_t)semi));
-            struct slice params =
-                semi < 0 ? SLICE_NONE : slice_of(item.p + semi + 1, item.n - (size_t)semi - 1);
-            unsigned bit = vary_coding_of(name);
-            bool wanted = vary_wanted(params);
-            if (slice_eq(name, SLICE("*")))
-                rest |= wanted ? 1 : 2;
-            else if (wanted)
-                yes |= bit;
-            else
-                no |= bit;
-        }
-    }
-    unsigned have = yes & ~no;
-    if (rest == 1)
-        have |= ~no;
-    have &= codings & (VARY_BR | VARY_GZIP | VARY_ZSTD);
+    struct accept_encoding a;
+    accept_encoding_of(r, &a);
+    const unsigned have = codings & ((a.q[ACCEPT_BR] ? VARY_BR : 0u) |
+                                     (a.q[ACCEPT_GZIP] ? VARY_GZIP : 0u) |
+                                     (a.q[ACCEPT_ZSTD] ? VARY_ZSTD : 0u));
     /* Without any coding refusing identity leaves nothing: it is meant to be sent all the same. */
-    bool refused = (no & VARY_NO_IDENTITY) != 0 || (rest == 2 && (yes & VARY_NO_IDENTITY) == 0);
-    return have | (refused && have != 0 ? VARY_NO_IDENTITY : 0);
+    return have | (!a.q[ACCEPT_IDENTITY] && have != 0 ? VARY_NO_IDENTITY : 0u);
 }
 
 size_t vary_accept_encoding(unsigned class_, char *out)

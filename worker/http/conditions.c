@@ -122,10 +122,14 @@ bool conditions_if_range(const struct http_request *r, const struct conditions_v
 bool conditions_304_keeps(const struct http_field *f)
 {
     static const char *const about_content[] = {
-        "content-encoding", "content-language", "content-range", "content-md5",
-        "content-digest",   "repr-digest",      "accept-ranges",
+        "content-language",
+        "content-md5",
+        "content-digest",
+        "repr-digest",
     };
-    if (f->id == FIELD_CONTENT_TYPE || f->id == FIELD_CONTENT_LENGTH)
+    if (f->id == FIELD_CONTENT_TYPE || f->id == FIELD_CONTENT_LENGTH ||
+        f->id == FIELD_CONTENT_ENCODING || f->id == FIELD_CONTENT_RANGE ||
+        f->id == FIELD_ACCEPT_RANGES)
         return false;
     if (f->id != FIELD_UNKNOWN)
         return true;

@@ -245,7 +245,8 @@ static enum http_field_id http_field_candidate(const char *p, size_t n)
                : AT(0) == 'm' ? FIELD_MAX_FORWARDS
                               : FIELD_X_REQUEST_ID;
     case 13:
-        return AT(0) == 'c'   ? FIELD_CACHE_CONTROL
+        return AT(0) == 'c'   ? AT(1) == 'a' ? FIELD_CACHE_CONTROL : FIELD_CONTENT_RANGE
+               : AT(1) == 'c' ? FIELD_ACCEPT_RANGES
                : AT(0) == 'i' ? FIELD_IF_NONE_MATCH
                : AT(0) == 'l' ? FIELD_LAST_MODIFIED
                               : FIELD_AUTHORIZATION;
@@ -257,6 +258,7 @@ static enum http_field_id http_field_candidate(const char *p, size_t n)
                               : FIELD_X_CLIENT_VERIFY;
     case 16:
         return AT(0) == 'p'    ? FIELD_PROXY_CONNECTION
+               : AT(0) == 'c'  ? FIELD_CONTENT_ENCODING
                : AT(2) == 'c'  ? FIELD_X_CLIENT_SUBJECT
                : AT(12) == 'h' ? FIELD_X_FORWARDED_HOST
                                : FIELD_X_FORWARDED_PORT;

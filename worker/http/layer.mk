@@ -1,5 +1,6 @@
 noinst_LIBRARIES += libhttp.a
 libhttp_a_SOURCES = \
+	worker/http/accept_encoding.c worker/http/accept_encoding.h \
 	worker/http/cache_control.c worker/http/cache_control.h \
 	worker/http/cache_status.c worker/http/cache_status.h \
 	worker/http/conditions.c worker/http/conditions.h \
@@ -20,12 +21,14 @@ libhttp_a_SOURCES = \
 	worker/http/proxyp.c worker/http/proxyp.h \
 	worker/http/uri.c worker/http/uri.h
 
-HTTP_TESTS = t/unit/cache_control_test t/unit/conditions_test t/unit/http_date_test t/unit/range_test \
+HTTP_TESTS = t/unit/accept_encoding_test t/unit/cache_control_test t/unit/conditions_test t/unit/http_date_test t/unit/range_test \
 	t/unit/forward_test t/unit/h1_chunk_test t/unit/h1_head_test \
 	t/unit/h2_head_test t/unit/h2_test t/unit/http_test \
 	t/unit/proxyp_test t/unit/uri_test
 check_PROGRAMS += $(HTTP_TESTS)
 UNIT_TESTS += $(HTTP_TESTS)
+t_unit_accept_encoding_test_SOURCES = t/unit/accept_encoding_test.c t/unit/tap.h
+t_unit_accept_encoding_test_LDADD = $(LIBS_HTTP)
 t_unit_cache_control_test_SOURCES = t/unit/cache_control_test.c t/unit/tap.h
 t_unit_cache_control_test_LDADD = $(LIBS_HTTP)
 t_unit_conditions_test_SOURCES = t/unit/conditions_test.c t/unit/tap.h

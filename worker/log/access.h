@@ -35,6 +35,8 @@ struct access_record {
     uint64_t conn_requests; /* nth request on its connection */
     struct slice cache;     /* what the cache did; .p NULL: the route has none */
     int64_t cache_age;      /* of what it gave, in seconds; -1: nothing */
+    struct slice encoding;  /* what the body was encoded into here; .p NULL: nothing */
+    uint64_t plain;         /* bytes of it before */
     int64_t wall_ms;        /* when the request head was complete */
 };
 

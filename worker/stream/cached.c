@@ -473,6 +473,7 @@ void cached_end(struct stream *s)
     c->following = c->reading = false;
     if (c->filling)
         cached_fill_end(c, false, CACHED_RETRY);
+    cached_copy_end(c);
     buf_fini(&c->rest);
     free(c->kept);
     c->kept = NULL;

@@ -1,7 +1,7 @@
 /* An exchange on a route with a cache, between the files of this folder only: cached.c (what is
- * looked up and decided), cached_read.c (bytes of the store to the client), cached_fill.c (the
- * server's answer into the store), cached_own.c (exchanges without a client, purges),
- * cached_query.c (content of requests that is part of their keys). */
+ * looked up and decided), cached_read.c (bytes of the store to the client), cached_coded.c (encoded
+ * copies), cached_fill.c (the server's answer into the store), cached_own.c (exchanges without a
+ * client, purges), cached_query.c (content of requests that is part of their keys). */
 #ifndef WORKER_STREAM_CACHED_H
 #define WORKER_STREAM_CACHED_H
 
@@ -60,6 +60,7 @@ struct cached {
     struct cache_hit hit;       /* word 0: none */
     struct cache_follow follow; /* while following */
     struct cache_fill fill;     /* while filling */
+    struct cache_fill copy;     /* while copying: what the client gets encoded */
     /* reading */
     uint64_t at, to;            /* next byte for the client; where to stop, UINT64_MAX: the end */
     uint64_t size;              /* of the body, CACHE_UNKNOWN while it arrives */
@@ -82,7 +83,7 @@ struct cached {
     uint8_t verdict, word, looks;
     uint8_t fwd;    /* enum cache_status_fwd */
     uint8_t detail; /* enum policy_reason */
-    bool filling, following, reading;
+    bool filling, following, reading, copying;
     bool open;        /* a fill for all: others may follow */
     bool asks;        /* the request is made for the store: without the client's conditions */
     bool client_asks; /* it had conditions or ranges that the server was not told */
@@ -150,6 +151,18 @@ static inline bool cached_reading(const struct stream *s)
 {
     return s->cached && s->cached->reading;
 }
+
+/* cached_coded.c */
+
+/* Before anything of a stored answer has gone: is its body to go out encoded? True: it will be, its
+ * copy having taken its place in c->hit, or with an encoder in the way (c->size is
+ * CACHE_UNKNOWN, the bytes to read are not); the head is in o, but for own lines. False: it goes
+ * out as it is; *ret_vary: and others may get something else. */
+bool cached_coded(struct stream *s, const struct stored *st, struct head_out *o, bool *ret_vary);
+/* Nothing more of it will come: what was copied so far is dropped. */
+void cached_copy_end(struct cached *c);
+/* What was found was renewed. */
+void cached_coded_renew(struct stream *s, const struct cache_hit *was);
 
 /* cached_fill.c */
 

@@ -321,8 +321,8 @@ static int cached_renew(struct stream *s, const struct http_response *r,
         stored_attr(&p, now.status, c->target.site, &attr);
         attr.birth = c->fill.attr.birth;
         c->store->grown = true;
-        if (meta.p)
-            (void)cache_refresh(w, &c->hit, &attr, tags.v, tags.n, meta);
+        if (meta.p && cache_refresh(w, &c->hit, &attr, tags.v, tags.n, meta) == 0)
+            cached_coded_renew(s, &c->hit);
     }
     cache_release(w, &c->hit);
     return 0;

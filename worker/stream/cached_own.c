@@ -103,6 +103,7 @@ void cached_detach(struct stream *s, int err)
         s->reason = err;
     stream_settle(s);
     c->reading = false;
+    cached_copy_end(c);
     if (c->hit.word)
         cache_release(c->store->w, &c->hit);
     if (c->following)

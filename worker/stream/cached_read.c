@@ -350,20 +350,30 @@ void cached_pump(struct stream *s)
 
 /* ---- what the client gets ---- */
 
-/* Without a parsed head: what is stored goes out as it stands. */
+/* Without a parsed head: what is stored goes out as it stands, or encoded. */
 static void cached_plain(struct stream *s, const struct stored *st)
 {
     struct cached *c = s->cached;
     struct head_out o = {.p = s->env->loop->scratch_head, .cap = LOOP_SCRATCH / 2};
     struct stream_wire wire = {.part = {st->fields}};
-    cached_fwd(s, st->status, c->size != CACHE_UNKNOWN, c->size);
+    bool vary;
     c->at = 0;
     c->to = c->size == CACHE_UNKNOWN ? UINT64_MAX : c->size;
-    if (!s->fwd.hide_server)
-        wire.part[1] = st->server;
-    if (!s->fwd.hsts.p)
-        wire.part[2] = st->hsts;
+    cached_fwd(s, st->status, c->size != CACHE_UNKNOWN, c->size);
+    if (cached_coded(s, st, &o, &vary)) {
+        wire.part[0] = SLICE_NONE; /* all of it is in o, and the length is another one */
+        cached_fwd(s, st->status, c->size != CACHE_UNKNOWN, c->size);
+        if (c->size != CACHE_UNKNOWN)
+            c->to = c->size;
+    } else {
+        if (!s->fwd.hide_server)
+            wire.part[1] = st->server;
+        if (!s->fwd.hsts.p)
+            wire.part[2] = st->hsts;
+    }
     cached_own_lines(s, st, &o);
+    if (vary)
+        head_add(&o, SLICE("Vary: Accept-Encoding\r\n"));
     wire.own = slice_of(o.p, o.n);
     cached_send(s, &wire, NULL);
 }
@@ -389,6 +399,8 @@ static void cached_other(struct stream *s, struct http_response *r)
     r->status = s->fwd.status;
     r->reason = SLICE_NONE;
     r->minor = 1;
+    if (s->env->filter)
+        s->env->filter->head(s, r);
     cached_send(s, NULL, r);
 }
 

@@ -514,7 +514,8 @@ static void fetch_on_drained(void *user)
 static int fetch_client_gone(struct stream *s)
 {
     fetch_cancel(s, ERR_CLIENT_CLOSED);
-    s->reason = ERR_CLIENT_CLOSED;
+    if (!s->reason)
+        s->reason = ERR_CLIENT_CLOSED;
     stream_over(s, true);
     return -ERR_EOF;
 }
@@ -591,6 +592,8 @@ static int fetch_on_head(void *user, const struct http_response *r)
     s->fwd.write_length =
         r->has_length && s->fwd.framing != HTTP_BODY_CHUNKED && s->fwd.framing != HTTP_BODY_CLOSE;
     s->status = (uint16_t)r->status;
+    if (s->env->filter)
+        s->env->filter->head(s, &s->resp);
     fetch_note_grpc(s, r->field, r->nfield);
     s->kept = s->conn->head_lasts;
     buf_fini(&s->replay);
@@ -746,6 +749,8 @@ static void fetch_on_failed(void *user, int err)
     if (s->pending) {
         /* The head came, but broken with it what follows: nothing of it has reached the client. */
         s->pending = NULL;
+        if (s->filter)
+            s->env->filter->forget(s);
         s->have_resp = false;
         s->status = 0;
         s->grpc_status = -1;

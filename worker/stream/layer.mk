@@ -1,6 +1,7 @@
 noinst_LIBRARIES += libstream.a
 libstream_a_SOURCES = \
-	worker/stream/cached.c worker/stream/cached.h worker/stream/cached_fill.c \
+	worker/stream/cached.c worker/stream/cached.h \
+	worker/stream/cached_coded.c worker/stream/cached_fill.c \
 	worker/stream/cached_own.c worker/stream/cached_query.c worker/stream/cached_read.c \
 	worker/stream/fetch.c worker/stream/fetch.h \
 	worker/stream/https.c worker/stream/https.h \

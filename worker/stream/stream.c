@@ -331,6 +331,8 @@ static void stream_synth(struct stream *s, unsigned status, struct slice type, s
     bool no_body = bodiless || (!s->malformed && s->req.method == HTTP_HEAD);
     if (no_body)
         s->fwd.framing = HTTP_BODY_NONE;
+    if (s->env->filter)
+        s->env->filter->head(s, r);
     struct stream_out o = {
         .resp = r, .fwd = &s->fwd, .data = body.p, .n = no_body ? 0 : body.n, .end = true};
     s->body_out = o.n;

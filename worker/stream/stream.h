@@ -12,6 +12,8 @@
 #include "worker/upstream/up.h"
 
 struct stream;
+struct cache_store;
+struct cache_hit;
 
 #define STREAM_IOV 16 /* pieces of stream_out.iov at most */
 
@@ -54,6 +56,37 @@ struct stream_client {
     void (*over)(struct stream *s, bool cut);
 };
 
+/* ---- filters: what stands between an exchange and the client's side (worker/filter) ---- */
+
+/* A complete or an arriving answer of the store. */
+struct stream_stored {
+    unsigned status;
+    struct slice fields; /* status line and fields, whole lines */
+    uint64_t size;       /* of the body; UINT64_MAX: not known yet */
+};
+/* What this client gets of it. */
+struct stream_coded {
+    uint8_t coding; /* 1 + enum conf_coding; 0: as it is */
+    bool vary;      /* and is to be told that others may get something else */
+};
+struct filters;
+struct stream_filter {
+    /* The head of a final answer, r, is about to go out with s->fwd; nothing of it has. Decides
+     * once whether something is to be done with this answer: hides fields of r (FIELD_NOMINATED),
+     * changes s->fwd, and takes the place of s->client_ops. */
+    void (*head)(struct stream *s, struct http_response *r);
+    /* That head will not go out: another one may. Undoes it, as far as the exchange has it. */
+    void (*forget)(struct stream *s);
+    /* The same for what the store has, in steps, as it may have the outcome too. */
+    void (*choose)(struct stream *s, const struct stream_stored *st, struct stream_coded *ret);
+    /* The stored status line and fields as they are with that coding: o grows. */
+    void (*coded_head)(const struct stream_stored *st, uint8_t coding, struct head_out *o);
+    /* What is sent from now on is encoded; copy (may be NULL) hears what comes out, and end with
+     * the last of it. -ERR_NOMEM, -ERR_FULL: not now, it goes out as it is. */
+    int (*encode)(struct stream *s, const struct stream_stored *st, uint8_t coding,
+                  void (*copy)(struct stream *s, struct slice bytes, bool end));
+};
+
 enum stream_state {
 #define STREAM_STATES(X)                                                                           \
     X(ROUTE)                                                                                       \
@@ -92,7 +125,9 @@ struct stream_env {
     const uint32_t *series_id;  /* by conf_route.id */
     struct series_row **series; /* by conf_route.id, filled on first use */
     struct tls *tls;
-    uint32_t *https_listen; /* by conf_host.id; see https.h */
+    const struct stream_filter *filter; /* NULL: there are none */
+    struct filters *filters;            /* its own */
+    uint32_t *https_listen;             /* by conf_host.id; see https.h */
     uint32_t slot;
     struct pool pool;
     struct pipes pipes;
@@ -100,6 +135,8 @@ struct stream_env {
     uint64_t rng[2];
     uint32_t nsettled; /* exchanges without a client */
     void (*log)(const struct stream *s);
+    /* The copy in that coding of a stored answer is asked for often. */
+    void (*recode)(const struct cache_store *st, const struct cache_hit *of, uint8_t coding);
 };
 
 #define STREAM_ARENA  3072u
@@ -113,7 +150,8 @@ struct stream {
     struct list all;
     struct up_waiter waiter;
     struct stream_env *env;
-    const struct stream_client *client_ops;
+    const struct stream_client *client_ops; /* or a filter's, which goes on to it */
+    void *filter;                           /* what that filter keeps of this exchange */
     void *client;
     const struct stream_peer *peer;
     struct http_request req;
@@ -139,6 +177,7 @@ struct stream {
     struct forward_response fwd;
     uint64_t key_hash;
     uint64_t body_in, body_out, bytes_in, bytes_out;
+    uint64_t plain; /* bytes of the body before it was encoded here */
     /* durations except begin_us; UINT64_MAX = did not happen */
     uint64_t begin_us, queue_us, connect_us, first_us, end_us;
     uint64_t queued_at_us;
@@ -149,6 +188,7 @@ struct stream {
     uint32_t nth;    /* request of its connection */
     uint16_t status; /* of the final head given to the client */
     uint8_t state;
+    uint8_t coding; /* of the body, if it was encoded here: 1 + enum conf_coding */
     uint8_t tries;
     bool entered;   /* upstream_done() is owed */
     bool moved;     /* handed to another worker: not logged, not counted here */
