@@ -222,6 +222,8 @@ for (@answers) {
         [304, 'accept-encoding=gzip|if-none-match=W/"abc"', 'W/"abc"', 'Accept-Encoding'], '304 names the tag as the client has it');
     $r = ask('GET', '/', 'Accept-Encoding', 'gzip', 'If-None-Match', '"abc"', 'X-Origin', '304 ~ ETag: "abc"');
     is_deeply([$r->{status}, field($r, 'etag'), field($r, 'vary')], [304, '"abc"', ''], 'and else as the server does');
+    $r = ask('GET', '/', 'If-None-Match', 'W/"abc"', 'X-Origin', '304 ~ ETag: "abc"');
+    is(field($r, 'etag'), '"abc"', 'to who gets nothing compressed');
     $r = ask('GET', '/', 'Accept-Encoding', 'gzip', 'If-None-Match', '"q", W/"abc"', 'X-Origin', '304 ~ ETag: "abc" ~ Vary: Accept-Encoding');
     is_deeply([field($r, 'etag'), field($r, 'vary')], ['W/"abc"', 'Accept-Encoding'], 'from a list');
 }

@@ -223,8 +223,10 @@ static void compress_not_modified(struct stream *s, struct http_response *r,
 {
     struct head_out o;
     struct etag mine, theirs;
+    struct compress_choice want;
     bool named = false;
-    if (!etag_parse(f->etag, &mine) || mine.weak || !mine.quoted)
+    compress_choices(s, &want);
+    if (!want.n || !etag_parse(f->etag, &mine) || mine.weak || !mine.quoted)
         return;
     for (size_t i = 0; i < s->req.nfield; i++) {
         struct slice rest = s->req.field[i].value;
