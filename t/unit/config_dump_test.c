@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 /* Every key of the table, each with a value that is not its default. */
-static const char every[] =
+static const char *const every_part[] = {
     "[global]\nuser = 12\ngroup = 13\nworkers = 3\ncpu_affinity = off\npid_file = off\n"
     "control_socket = '/run/a b'\ncontrol_readers = 5\ncontrol_operators = 6\nerror_log = syslog\n"
     "log_level = warn\ndrain_timeout = 90s\ndrain_tunnel_timeout = 1500ms\nstop_timeout = 0\n"
@@ -54,7 +54,7 @@ static const char every[] =
     "[compress gz]\nalgorithms = gzip:9 br zstd:1\ntypes = text/* application/*+x\n"
     "min_size = 0\ncpu_low = 50%\ncpu_off = 51.5%\nstore = off\nrecompress_hits = 0\n"
     "recompress_size = 1k\n"
-    "[compress none]\nalgorithms = off\ntypes = off\n"
+    "[compress none]\nalgorithms = off\ntypes = off\n",
     "[upstream v]\nserver = v.example:1 weight=256 max_conns=0 resolve=90s\nserver = [::1]:2 "
     "backup\n"
     "server = unix:/run/v down\nserver = https://[::1] tls_name=a.example tls_ca='/y z'\n"
@@ -71,10 +71,12 @@ static const char every[] =
     "[route h/r]\npath = /a /b/* \"~^/c d$\"\nmethod = GET PURGE\npriority = -7\n"
     "return = 200 \"a ; 'b' \\\"c\\\" ${RPD_TEST}\"\n"
     "[route h/s]\nmetrics = on\naccess_log = off\nretry = off\nupstream = off\n"
-    "compress = none\ncache = off\nttl = off\ncache_bypass = off\n[route h/u]\npath = /u\ncache = d\n"
+    "compress = none\ncache = off\nttl = off\ncache_bypass = off\n[route h/u]\npath = /u\ncache = "
+    "d\n"
     "cache_key = %{path}\ncache_ignore_query += y\ncache_min_uses = 3\n"
     "[route */t]\npath = /t\nreturn = 301 https://%{host}/\nread_timeout = 1s\n"
-    "[host i]\nnames = i\nlisten = l\naccess_log = off\n";
+    "[host i]\nnames = i\nlisten = l\naccess_log = off\n"};
+static char every[8192];
 
 static void test_round_trip(void)
 {
@@ -390,6 +392,8 @@ static void test_origins(void)
 
 int main(void)
 {
+    for (size_t i = 0, n = 0; i < sizeof every_part / sizeof every_part[0]; i++)
+        n += (size_t)snprintf(every + n, sizeof every - n, "%s", every_part[i]);
     test_round_trip();
     test_changed();
     test_origins();
