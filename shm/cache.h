@@ -50,7 +50,7 @@ struct cache_options {
     uint64_t max_object; /* largest body; 0: a quarter of size. Cut to half of size */
     uint32_t workers;    /* how many workers are expected; 0: 4. Decides the size of slabs */
     uint32_t slab;       /* bytes of a slab, a power of two from 4 KiB to 4 MiB; 0: fitting */
-    uint32_t objects; /* to have index room for, 13 bytes each; 0: size / 1 KiB. Smaller ones than
+    uint32_t objects; /* to have index room for, 15 bytes each; 0: size / 1 KiB. Smaller ones than
                        * that on average crowd each other out: say more */
     uint32_t slots;   /* of workers, to CACHE_SLOTS; 0: CACHE_SLOTS */
     bool hugetlb;     /* try reserved huge pages first */

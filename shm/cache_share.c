@@ -287,11 +287,12 @@ void cache_share_sum(const struct cache *c, uint64_t *ret)
 int cache_share_repair(struct cache *c)
 {
     const uint32_t n = 2 * c->sb.nshare;
-    uint64_t *sum = malloc(2 * n * sizeof(*sum)), *before = sum + n;
+    uint64_t *sum = malloc(2 * n * sizeof(*sum)), *before;
     int set = 0;
 
     if (!sum)
         return 0;
+    before = sum + n;
     for (uint32_t i = 0; i < n; i++)
         before[i] = atomic_load(counter(c, i));
     cache_share_sum(c, sum);

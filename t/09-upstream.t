@@ -142,7 +142,7 @@ subtest 'ejection and recovery' => sub {
     my $address = '127.0.0.1:' . free_port();
     my $s = rpd(config => simple_config(
         listen => "127.0.0.1:$port", server => [$address, $a->address],
-        upstream => "balance = round_robin\nmax_fails = 3\neject_time = 500ms\nslow_start = 0"
+        upstream => "balance = round_robin\nmax_fails = 3\neject_time = 1500ms\nslow_start = 0"
     ), global => "workers = 2\n");
     is_deeply(ask($port, '/', 30), { a => 30 }, 'no client notices');
     is($s->metric('rpd_upstream_ejections_total'), 1, 'ejected once, by all workers together');

@@ -132,7 +132,7 @@ static bool cached_put_marker(struct stream *s, const struct stored_vary *v)
     struct cached *c = s->cached;
     char text[16 + VARY_SPEC_MAX + VARY_MAX];
     const struct cache_attr attr = {.type = CACHE_VARY,
-                                    .site = (uint8_t)c->target.site,
+                                    .site = (uint16_t)c->target.site,
                                     .base = (uint32_t)cached_now(),
                                     .fresh = CACHE_FOREVER,
                                     .birth = c->fill.attr.birth};
@@ -271,7 +271,7 @@ static void cached_mark_pass(struct stream *s)
 {
     struct cached *c = s->cached;
     const struct cache_attr attr = {.type = CACHE_PASS,
-                                    .site = (uint8_t)c->target.site,
+                                    .site = (uint16_t)c->target.site,
                                     .base = (uint32_t)cached_now(),
                                     .fresh = c->rules->pass_ttl,
                                     .birth = c->fill.attr.birth};
