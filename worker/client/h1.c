@@ -462,7 +462,7 @@ static bool client_write(struct client *c)
         c->shut_after = false;
         (void)c->link.ops->shutdown(&c->link);
     }
-    if (c->state == CLIENT_HEAD && !c->head_since_ms)
+    if (c->state == CLIENT_HEAD && !c->head_since_ms && c->requests)
         client_set_state(c, CLIENT_IDLE);
     client_rearm(c);
     if (c->stream)
