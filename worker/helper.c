@@ -88,30 +88,26 @@ static void helper_first_round_over(struct timer *t)
     channel_ready(CONTAINER(t, struct worker, log_due));
 }
 
-/* A cache that cannot be joined is logged and left alone. */
-static int helper_join(struct worker *w)
+struct cache_worker *helper_joined(struct worker *w, size_t cache)
 {
     const struct worker_boot *b = w->boot;
-    const size_t n = b->config->ncache;
-    w->joined = calloc(n ? n : 1, sizeof *w->joined);
-    if (!w->joined)
-        return -ERR_NOMEM;
-    for (size_t i = 0; i < n; i++) {
-        int e =
-            cache_join(b->cache[i], slot_owner_id(b->segment, b->slot), NULL, NULL, &w->joined[i]);
-        if (e < 0) {
-            w->joined[i] = NULL;
-            LOG_WARN("cache_join", "cache %.*s goes unused by the helper: %s",
-                     SLICE_ARG(b->config->cache[i]->name), err_text(e));
-        }
+    struct cache_worker **at = &w->joined[cache];
+    if (!*at) {
+        int e = cache_join(b->cache[cache], slot_owner_id(b->segment, b->slot), NULL, NULL, at);
+        if (e < 0)
+            LOG_WARN("cache_join", "cache " SLICE_FMT " cannot be joined by the helper: %s",
+                     SLICE_ARG(b->config->cache[cache]->name), err_text(e));
     }
-    return 0;
+    return *at;
 }
 
 int helper_init(struct worker *w)
 {
     const struct worker_boot *b = w->boot;
     const struct conf_words *ns = &b->config->global.nameservers;
+    w->joined = calloc(b->config->ncache + 1, sizeof(struct cache_worker *));
+    if (!w->joined)
+        return -ERR_NOMEM;
     pool_init(&w->watches, "resolver sockets", sizeof(struct helper_watch));
     const struct resolver_opts o = {
         .nameserver = ns->v, .nnameserver = ns->n, .ops = {.watch = helper_watch, .arg = w}};
@@ -132,9 +128,7 @@ int helper_init(struct worker *w)
     timer_set_at(&w->loop.timers, &w->log_due, clock_ms() + HELPER_FIRST_ROUND_MS);
     resolver_tick(w->resolver, clock_ms());
     helper_plan(w);
-    e = helper_join(w);
-    if (e == 0)
-        e = persist_init(w);
+    e = persist_init(w);
     return e < 0 ? e : recode_helper_init(w);
 }
 
@@ -143,9 +137,7 @@ void helper_fini(struct worker *w)
     recode_helper_fini(w);
     persist_fini(w);
     for (size_t i = 0; w->joined && i < w->boot->config->ncache; i++)
-        if (w->joined[i])
-            cache_leave(&w->joined[i]);
+        cache_leave(&w->joined[i]);
     free(w->joined);
-    w->joined = NULL;
     resolver_free(&w->resolver);
 }

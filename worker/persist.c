@@ -107,7 +107,7 @@ int persist_init(struct worker *w)
             continue;
         *o = (struct persist_one){
             .w = w, .conf = b->config->cache[i], .dir = b->persist_fd[i], .io = {.fd = -1}};
-        o->joined = w->joined[i];
+        o->joined = helper_joined(w, i);
         if (!o->joined)
             continue;
         ps->n++;

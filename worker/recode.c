@@ -260,7 +260,7 @@ void recode_message(struct worker *w, const struct msg *m)
     if (!r || m->len < sizeof q)
         return;
     memcpy(&q, m->payload, sizeof q);
-    if (q.cache >= w->boot->config->ncache || !w->joined[q.cache] || !q.coding ||
+    if (q.cache >= w->boot->config->ncache || !helper_joined(w, q.cache) || !q.coding ||
         q.coding > CONF_CODING__COUNT || !codec_of((enum conf_coding)(q.coding - 1)) ||
         r->n == RECODE_QUEUE)
         return; /* who is hot will be asked for again */

@@ -25,9 +25,9 @@ struct worker {
     struct clients clients;
     struct handover handover;
     struct access_logs *logs;
-    struct cache_worker **joined; /* the helper's, by conf_cache.id; entries NULL: not to be had */
-    struct persists *persists;    /* the helper's */
-    struct recode *recode;        /* the helper's */
+    struct persists *persists; /* the helper's, as what follows */
+    struct recode *recode;
+    struct cache_worker **joined; /* by conf_cache.id; helper_joined() */
     struct resolver *resolver;
     struct timer resolve_due;
     struct list watched; /* the resolver's sockets */
@@ -75,5 +75,8 @@ void recode_message(struct worker *w, const struct msg *m); /* M_RECODE */
 /* helper.c */
 int helper_init(struct worker *w);
 void helper_fini(struct worker *w);
+/* The helper's side of a cache, for all that it does there: a slot has one. NULL: not to be had,
+ * which was logged. */
+struct cache_worker *helper_joined(struct worker *w, size_t cache);
 
 #endif
