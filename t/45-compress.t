@@ -58,6 +58,8 @@ cpu_off = 100%
 [compress busy]
 cpu_low = 0%
 cpu_off = 0%
+[compress never]
+algorithms = off
 [host all]
 names = *
 [route all/off]
@@ -69,6 +71,9 @@ compress = mine
 [route all/busy]
 path = /busy/*
 compress = busy
+[route all/never]
+path = /never/*
+compress = never
 [route all/hand]
 path = /hand/*
 upstream = hand
@@ -186,6 +191,8 @@ for (@answers) {
     is_deeply([$r->{coding}, plain($r) eq substr $text, 0, 1024], ['gzip', 1], 'from min_size on');
     $r = ask('GET', '/off/x', 'Accept-Encoding', 'gzip');
     is_deeply([$r->{coding}, field($r, 'vary')], ['', ''], 'compress = off');
+    $r = ask('GET', '/never/x', 'Accept-Encoding', 'gzip');
+    is_deeply([$r->{coding}, field($r, 'vary')], ['', ''], 'algorithms = off');
     $r = ask('GET', '/mine/x', 'Accept-Encoding', 'br, gzip', 'X-Size', 200, 'X-Origin', '200 ~ Content-Type: application/x-ownish');
     is($r->{coding}, 'gzip', 'a section of its own: its order, types and size');
     $r = ask('GET', '/mine/x', 'Accept-Encoding', 'br, gzip');
