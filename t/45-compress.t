@@ -315,6 +315,30 @@ for my $coding (qw(gzip br), $zstd ? 'zstd' : ()) {
     }
 }
 
+{
+    my $h = RPD::H2->connect($port);
+    my $id = $h->request('GET', '/hand/h2', ['accept-encoding', 'gzip']);
+    my $o = $hand->accept;
+    $o->read_request;
+    $o->send("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nTransfer-Encoding: chunked\r\n\r\n");
+    my $sent = '';
+    for my $n (1 .. 3) {
+        my $event = "data: event number $n\n\n";
+        $sent .= $event;
+        $o->send(sprintf "%x\r\n%s\r\n", length $event, $event);
+        my $last = '';
+        ok($h->pump(sub {
+            my $body = $h->stream($id)->{body};
+            return if $body eq $last;
+            $last = $body;
+            return decode('gzip', $body, '--part') eq $sent;
+        }), "HTTP/2: event $n is there before the next is sent");
+    }
+    $o->send("0\r\n\r\n");
+    is(decode('gzip', $h->response($id)->{body}), $sent, 'and the end');
+    $_->close for $o, $h;
+}
+
 # ---- broken and slow ----
 {
     my $c = client($port);
