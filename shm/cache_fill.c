@@ -244,7 +244,6 @@ static void flight_head(struct cache_worker *w, struct cache_fill *f, const unsi
     struct cache_flight *fl = cache_flight(w->c, f->flight);
     uint64_t st = cache_st(w->owner, f->flight_gen, CFLIGHT_FETCH);
 
-    atomic_store(&fl->birth, f->attr.birth);
     atomic_store(&fl->type_site, (uint32_t)f->attr.type << 16 | f->attr.site);
     atomic_store(&fl->user, f->attr.user);
     atomic_store(&fl->base, f->attr.base);

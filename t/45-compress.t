@@ -3,6 +3,7 @@
 # answers with the status and fields of X-Origin, and as many bytes of text as X-Size says.
 use strict;
 use warnings;
+use Compress::Zlib ();
 use RPD::Test;
 use RPD::Real;
 use RPD::H2;
@@ -57,6 +58,8 @@ cpu_off = 100%
 [compress busy]
 cpu_low = 0%
 cpu_off = 0%
+[compress never]
+algorithms = off
 [host all]
 names = *
 [route all/off]
@@ -68,6 +71,9 @@ compress = mine
 [route all/busy]
 path = /busy/*
 compress = busy
+[route all/never]
+path = /never/*
+compress = never
 [route all/hand]
 path = /hand/*
 upstream = hand
@@ -84,13 +90,14 @@ my $zstd = (run_program(program('rpd'), '-V'))[1] =~ /^zstd /m;
 
 sub decode {
     my ($coding, $bytes, @more) = @_;
+    return Compress::Zlib::memGunzip($bytes) // 'error: not gzip' if $coding eq 'gzip' && !@more;
     my $dir = tempdir();
     spew("$dir/in", $bytes);
     my $out = `'@{[ RPD::Real::python() ]}' '$ENV{RPD_SRCDIR}/t/tool/decode.py' $coding @more < '$dir/in' 2>&1`;
     return $? ? "error: $out" : $out;
 }
 
-# One request; the answer with `coding` and `plain`, its body decoded.
+# One request; the answer with `coding`.
 sub ask {
     my ($method, $path, %o) = @_;
     my $c = $o{client} || client($port);
@@ -100,8 +107,12 @@ sub ask {
     $c->send($bytes);
     my $r = $c->read_response(method => $method);
     $r->{coding} = $r->{fields}{'content-encoding'} ? join ',', @{ $r->{fields}{'content-encoding'} } : '';
-    $r->{plain} = $r->{coding} =~ /^(?:gzip|br|zstd)$/ && $method ne 'HEAD' && !$o{raw} ? decode($r->{coding}, $r->{body}) : $r->{body};
     return $r;
+}
+# The body of an answer, decoded once.
+sub plain {
+    my ($r) = @_;
+    return $r->{plain} //= $r->{coding} =~ /^(?:gzip|br|zstd)$/ ? decode($r->{coding}, $r->{body}) : $r->{body};
 }
 sub field { my ($r, $n) = @_; return join ', ', @{ $r->{fields}{$n} || [] } }
 my $page = substr $text x 2, 0, 20000;
@@ -135,16 +146,16 @@ for (@wanted) {
     my ($name, $accept, $coding) = @$_;
     my $r = ask('GET', '/', defined $accept ? ('Accept-Encoding', $accept) : ());
     is_deeply([$r->{status}, $r->{coding}, field($r, 'vary')], [200, $coding, 'Accept-Encoding'], "Accept-Encoding, $name");
-    ok($r->{plain} eq $page, "$name: the body is whole");
+    ok(plain($r) eq $page, "$name: the body is whole");
     is(field($r, 'x-asked'), defined $accept ? "accept-encoding=$accept" : '', "$name: the server sees what the client said");
 }
 {
     my $r = ask('GET', '/', 'Accept-Encoding', 'gzip');
     ok(!$r->{fields}{'content-length'} && field($r, 'transfer-encoding') eq 'chunked', 'compressed: chunks and no length');
     my $z = ask('GET', '/', 'Accept-Encoding', 'gzip', 'X-Chunks', 1);
-    ok($z->{coding} eq 'gzip' && $z->{plain} eq $page, 'a length that nobody knows');
+    ok($z->{coding} eq 'gzip' && plain($z) eq $page, 'a length that nobody knows');
     my $short = ask('GET', '/', 'Accept-Encoding', 'gzip', 'X-Chunks', 1, 'X-Size', 10);
-    ok($short->{coding} eq 'gzip' && $short->{plain} eq substr($text, 0, 10), 'a short one of unknown length');
+    ok($short->{coding} eq 'gzip' && plain($short) eq substr($text, 0, 10), 'a short one of unknown length');
     $r = ask('GET', '/', 'Accept-Encoding', 'gzip', http10 => 1);
     is_deeply([$r->{coding}, field($r, 'vary'), field($r, 'content-length')], ['', 'Accept-Encoding', 20000], 'HTTP/1.0: as it is');
 }
@@ -168,7 +179,7 @@ my @answers = (
 for (@answers) {
     my ($name, $say, $coding) = @$_;
     my $size = $say =~ /^205/ ? 0 : 20000;
-    my $r = ask('GET', '/', 'Accept-Encoding', 'gzip', 'X-Origin', $say, 'X-Size', $size, raw => 1);
+    my $r = ask('GET', '/', 'Accept-Encoding', 'gzip', 'X-Origin', $say, 'X-Size', $size);
     is_deeply([$r->{coding}, field($r, 'vary')],
         [!defined $coding ? ($say =~ /Encoding: gzip/ ? 'gzip' : '') : $coding eq 'identity' ? '' : $coding, defined $coding ? 'Accept-Encoding' : ''],
         "$name: " . ($coding // 'untouched'));
@@ -177,9 +188,11 @@ for (@answers) {
     my $r = ask('GET', '/', 'Accept-Encoding', 'gzip', 'X-Size', 1023);
     is_deeply([$r->{coding}, field($r, 'vary')], ['', ''], 'below min_size');
     $r = ask('GET', '/', 'Accept-Encoding', 'gzip', 'X-Size', 1024);
-    is_deeply([$r->{coding}, $r->{plain} eq substr $text, 0, 1024], ['gzip', 1], 'from min_size on');
+    is_deeply([$r->{coding}, plain($r) eq substr $text, 0, 1024], ['gzip', 1], 'from min_size on');
     $r = ask('GET', '/off/x', 'Accept-Encoding', 'gzip');
     is_deeply([$r->{coding}, field($r, 'vary')], ['', ''], 'compress = off');
+    $r = ask('GET', '/never/x', 'Accept-Encoding', 'gzip');
+    is_deeply([$r->{coding}, field($r, 'vary')], ['', ''], 'algorithms = off');
     $r = ask('GET', '/mine/x', 'Accept-Encoding', 'br, gzip', 'X-Size', 200, 'X-Origin', '200 ~ Content-Type: application/x-ownish');
     is($r->{coding}, 'gzip', 'a section of its own: its order, types and size');
     $r = ask('GET', '/mine/x', 'Accept-Encoding', 'br, gzip');
@@ -231,11 +244,11 @@ for (@answers) {
 # ---- own answers ----
 {
     my $r = ask('GET', '/own', 'Accept-Encoding', 'br');
-    is_deeply([$r->{coding}, field($r, 'vary'), $r->{plain} =~ /^(?:own words ){200}$/], ['br', 'Accept-Encoding', 1], 'return');
+    is_deeply([$r->{coding}, field($r, 'vary'), plain($r) =~ /^(?:own words ){200}$/], ['br', 'Accept-Encoding', 1], 'return');
     $r = ask('HEAD', '/own', 'Accept-Encoding', 'br');
     is_deeply([$r->{coding}, field($r, 'content-length')], ['br', ''], 'HEAD of it');
     $r = ask('GET', '/metrics', 'Accept-Encoding', 'gzip');
-    ok($r->{coding} eq 'gzip' && $r->{plain} =~ /^rpd_compress_gzip_in_bytes_total [1-9]/m, 'metrics, with what was compressed');
+    ok($r->{coding} eq 'gzip' && plain($r) =~ /^rpd_compress_gzip_in_bytes_total [1-9]/m, 'metrics, with what was compressed');
     my $c = client($port);
     ask('GET', '/', 'Accept-Encoding', 'gzip', client => $c) for 1 .. 3;
     is(ask('GET', '/off/x', client => $c)->{body}, $page, 'the connection goes on');
@@ -302,6 +315,30 @@ for my $coding (qw(gzip br), $zstd ? 'zstd' : ()) {
     }
 }
 
+{
+    my $h = RPD::H2->connect($port);
+    my $id = $h->request('GET', '/hand/h2', ['accept-encoding', 'gzip']);
+    my $o = $hand->accept;
+    $o->read_request;
+    $o->send("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nTransfer-Encoding: chunked\r\n\r\n");
+    my $sent = '';
+    for my $n (1 .. 3) {
+        my $event = "data: event number $n\n\n";
+        $sent .= $event;
+        $o->send(sprintf "%x\r\n%s\r\n", length $event, $event);
+        my $last = '';
+        ok($h->pump(sub {
+            my $body = $h->stream($id)->{body};
+            return if $body eq $last;
+            $last = $body;
+            return decode('gzip', $body, '--part') eq $sent;
+        }), "HTTP/2: event $n is there before the next is sent");
+    }
+    $o->send("0\r\n\r\n");
+    is(decode('gzip', $h->response($id)->{body}), $sent, 'and the end');
+    $_->close for $o, $h;
+}
+
 # ---- broken and slow ----
 {
     my $c = client($port);
@@ -335,7 +372,7 @@ for my $coding (qw(gzip br), $zstd ? 'zstd' : ()) {
     my @held = map { my $c = client($port, rcvbuf => 4096); $c->send(request('GET', '/', ['Accept-Encoding', $_, 'X-Size', 60_000_000])); $c->read_head; $c }
         qw(gzip br) x 4;
     for (1 .. 20) {
-        ask('GET', '/', 'Accept-Encoding', 'gzip', raw => 1);
+        ask('GET', '/', 'Accept-Encoding', 'gzip');
         my $now = rss($worker);
         $most = $now if $now > $most;
     }
@@ -349,7 +386,7 @@ for my $coding (qw(gzip br), $zstd ? 'zstd' : ()) {
 
     my $slow = client($port, rcvbuf => 4096);
     $slow->send(request('GET', '/', ['Accept-Encoding', 'gzip', 'X-Size', 30_000_000]));
-    is(ask('GET', '/', 'Accept-Encoding', 'gzip')->{plain}, $page, 'a slow client holds nobody up');
+    is(plain(ask('GET', '/', 'Accept-Encoding', 'gzip')), $page, 'a slow client holds nobody up');
     my $r = $slow->read_response;
     is(length(decode('gzip', $r->{body})), 30_000_000, 'and gets all of it');
 

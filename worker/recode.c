@@ -6,16 +6,13 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
-#include "base/panic.h"
 #include "base/proc.h"
 #include "worker/cache/coded.h"
 
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -28,10 +25,10 @@
 #define RECODE_ALL     100000u      /* 100 % */
 #define RECODE_MOST_MS 3600000u
 
-/* What the helper and its child share: the header, the body, and room for what becomes of it. */
+/* What the helper and its child share: the body, and behind it room for what becomes of it. Of what
+ * the child has written nothing is believed but that it is bytes. */
 struct recode_area {
-    size_t n, room, out;
-    bool done;
+    size_t out; /* 0: nothing came of it */
     char bytes[];
 };
 struct recode {
@@ -45,7 +42,7 @@ struct recode {
     struct worker_recode now;
     struct cache_hit of; /* version and size of the answer; not held */
     struct recode_area *area;
-    size_t mapped;
+    size_t room; /* bytes behind the body: those of the copy */
 };
 
 /* ---- a worker asks ---- */
@@ -71,8 +68,10 @@ void recode_init(struct worker *w)
 
 /* ---- the child ---- */
 
-static _Noreturn void recode_child(struct recode_area *a, enum conf_coding coding)
+static _Noreturn void recode_child(const struct recode *r)
 {
+    const struct codec *codec = codec_of((enum conf_coding)(r->now.coding - 1));
+    struct recode_area *a = r->area;
     static const int fatal[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
     const struct rlimit cpu = {RECODE_CPU_S, RECODE_CPU_S};
     struct codec_pool p;
@@ -84,20 +83,17 @@ static _Noreturn void recode_child(struct recode_area *a, enum conf_coding codin
     (void)setpriority(PRIO_PROCESS, 0, 19);
     (void)setrlimit(RLIMIT_CPU, &cpu);
     codec_pool_init(&p, RECODE_MEMORY);
-    const struct codec_spec spec = {.level = codec_of(coding)->best, .size = a->n};
-    struct codec_state *s = codec_get(&p, coding, &spec);
-    struct codec_io io = {.in = a->bytes, .nin = a->n, .out = a->bytes + a->n, .nout = a->room};
+    const struct codec_spec spec = {.level = codec->best, .size = r->of.size};
+    struct codec_state *s = codec_get(&p, (enum conf_coding)(r->now.coding - 1), &spec);
+    struct codec_io io = {
+        .in = a->bytes, .nin = r->of.size, .out = a->bytes + r->of.size, .nout = r->room};
     /* No room left means that it did not become smaller. */
-    if (s && s->codec->run(s, &io, CODEC_END) == 0) {
-        a->out = a->room - io.nout;
-        a->done = true;
-    }
+    if (s && codec->run(s, &io, CODEC_END) == 0)
+        a->out = r->room - io.nout;
     _exit(0);
 }
 
 /* ---- the helper ---- */
-
-static void recode_next(struct recode *r);
 
 static struct cache_worker *recode_cache(const struct recode *r, const struct cache **ret_c)
 {
@@ -105,10 +101,15 @@ static struct cache_worker *recode_cache(const struct recode *r, const struct ca
     return r->w->joined[r->now.cache];
 }
 
+static size_t recode_size(const struct recode *r)
+{
+    return sizeof *r->area + r->of.size + r->room;
+}
+
 static void recode_unmap(struct recode *r)
 {
     if (r->area)
-        munmap(r->area, r->mapped);
+        munmap(r->area, recode_size(r));
     r->area = NULL;
 }
 
@@ -126,16 +127,14 @@ static bool recode_take(struct recode *r)
         return false;
     bool wanted = r->of.attr.type == CACHE_OBJECT && r->of.size && r->of.size <= RECODE_BODY &&
                   coded_find(w, c, &r->of, r->now.coding, &copy, &k, &seen);
-    size_t room = 0;
     if (wanted) {
         wanted = !k.best;
-        room = copy.size;
+        r->room = copy.size;
         cache_release(w, &copy);
     }
-    r->mapped = sizeof *r->area + r->of.size + room;
-    void *p = wanted
-                  ? mmap(NULL, r->mapped, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)
-                  : MAP_FAILED;
+    void *p = wanted ? mmap(NULL, recode_size(r), PROT_READ | PROT_WRITE,
+                            MAP_SHARED | MAP_ANONYMOUS, -1, 0)
+                     : MAP_FAILED;
     r->area = p == MAP_FAILED ? NULL : p;
     while (r->area && at < r->of.size) {
         struct iovec v[16];
@@ -151,16 +150,14 @@ static bool recode_take(struct recode *r)
         recode_unmap(r);
         return false;
     }
-    r->area->n = r->of.size;
-    r->area->room = room;
     return true;
 }
 
-/* What has been made takes the place of the copy; what did not become smaller leaves word that it
- * was tried. */
+/* What has been made takes the place of the copy. What did not become smaller, or was the end of
+ * the child, leaves word that it was tried. */
 static void recode_put(struct recode *r)
 {
-    const struct recode_area *a = r->area;
+    const size_t out = r->area->out;
     const struct cache *c;
     struct cache_worker *w = recode_cache(r, &c);
     const struct cache_key key = {r->now.k0, r->now.k1};
@@ -177,15 +174,12 @@ static void recode_put(struct recode *r)
         k.best = true;
         coded_attr(&of, &attr);
         attr.birth = copy.attr.birth;
-        if (a->done && a->out < copy.size) {
-            if (cache_insert(w, &copy.key, &attr, NULL, 0, coded_write(&k, meta),
-                             slice_of(a->bytes + a->n, a->out)) == 0) {
-                counter_add(r->w->ctr, CTR_RECOMPRESS, 1);
-                counter_add(r->w->ctr, CTR_RECOMPRESS_SAVED, copy.size - a->out);
-            }
-        } else {
+        counter_add(r->w->ctr, CTR_RECOMPRESS, 1);
+        if (!out || out > r->room || out >= copy.size)
             (void)cache_refresh(w, &copy, &attr, NULL, 0, coded_write(&k, meta));
-        }
+        else if (cache_insert(w, &copy.key, &attr, NULL, 0, coded_write(&k, meta),
+                              slice_of(r->area->bytes + r->of.size, out)) == 0)
+            counter_add(r->w->ctr, CTR_RECOMPRESS_SAVED, copy.size - out);
         cache_release(w, &copy);
     }
     cache_release(w, &of);
@@ -208,13 +202,11 @@ static void recode_on_exit(struct io *io)
 {
     struct recode *r = CONTAINER(io, struct recode, io);
     struct rusage u;
-    int status;
-    if (wait4(r->pid, &status, WNOHANG, &u) != r->pid)
+    if (wait4(r->pid, NULL, WNOHANG, &u) != r->pid)
         return;
     io_remove(&r->w->loop, io);
     io_close(io);
-    if (WIFEXITED(status))
-        recode_put(r);
+    recode_put(r);
     recode_unmap(r);
     recode_pause(r, &u);
 }
@@ -223,7 +215,7 @@ static void recode_start(struct recode *r)
 {
     r->pid = fork();
     if (r->pid == 0)
-        recode_child(r->area, (enum conf_coding)(r->now.coding - 1));
+        recode_child(r);
     const int fd = r->pid > 0 ? pidfd_open(r->pid, 0) : -1;
     r->io = (struct io){.fd = fd, .handler = recode_on_exit};
     if (fd >= 0 && io_add_level(&r->w->loop, &r->io, false) == 0)

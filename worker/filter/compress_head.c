@@ -137,7 +137,8 @@ static bool compress_eligible(const struct conf_compress_keys *k, const struct c
                               unsigned status, uint64_t size)
 {
     return status >= 200 && status != 204 && status != 205 && status != 304 && !f->encoded &&
-           !f->no_transform && size >= k->min_size && compress_type(&k->types, f->type);
+           !f->no_transform && k->algorithms.n && size >= k->min_size &&
+           compress_type(&k->types, f->type);
 }
 
 /* The codings that this client likes better than none, the best liked first. */

@@ -154,7 +154,10 @@ static void cached_rekey(struct stream *s)
     if (c->open)
         switch (cache_claim(w, &c->key, &scope, UINT64_MAX, &c->fill, &f)) {
         case CACHE_LEAD:
-            open = true;
+            /* Who joins this one must know of each purge since the request. */
+            open = c->fill.attr.birth == was.attr.birth;
+            if (!open)
+                cache_fill_abort(w, &c->fill, false, CACHED_RETRY);
             break;
         case CACHE_FOLLOW:
             cache_follow_leave(w, &f);
