@@ -399,4 +399,20 @@ for my $coding (qw(gzip br), $zstd ? 'zstd' : ()) {
     ok($line && $line =~ / 20000 (\d+) -$/ && $1 > 100 && $1 < 10000, 'the log tells the coding and both sizes');
 }
 $s->stop;
+
+# ---- memory ----
+$s = rpd(config => simple_config(listen => "127.0.0.1:$port", server => $origin->address), global => "workers = 1\ncompress_memory = 300k\n");
+{
+    is(ask('GET', '/', 'Accept-Encoding', 'br, gzip')->{coding}, 'gzip', 'no room for br: the next one that fits');
+    my $r = ask('GET', '/', 'Accept-Encoding', 'br');
+    is_deeply([$r->{coding}, field($r, 'vary'), plain($r) eq $page], ['', 'Accept-Encoding', 1], 'nothing else: as it is');
+    my $slow = client($port, rcvbuf => 4096);
+    $slow->send(request('GET', '/', ['Accept-Encoding', 'gzip', 'X-Size', 30_000_000]));
+    $slow->read_head;
+    is(ask('GET', '/', 'Accept-Encoding', 'gzip')->{coding}, '', 'no room beside another one');
+    $slow->reset;
+    ok(wait_for(sub { ask('GET', '/', 'Accept-Encoding', 'gzip')->{coding} eq 'gzip' }), 'and again when that has gone');
+    cmp_ok($s->metric('rpd_compress_no_memory_total'), '>=', 3, 'which is counted');
+}
+$s->stop;
 done_testing();
