@@ -2,12 +2,7 @@
  * PTRACE_SINGLESTEP; whenever the mapping has changed, a copy of it is swept by the reaper,
  * checked, swept once more and used. (CACHE.md, test plan T1) */
 #include "t/unit/cache_fixture.h"
-
-#include <errno.h>
-#include <signal.h>
-#include <sys/ptrace.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include "t/unit/single_step.h"
 
 #define ME      (1u << 8 | 0) /* who dies */
 #define OTHER   (1u << 8 | 1) /* who goes on */
@@ -182,43 +177,10 @@ static int judge(const char *op, unsigned long step, unsigned long images)
 
 static void run(const char *op, void (*f)(void))
 {
-    unsigned long steps = 0, images = 0;
-    int status, bad = 0;
-    const pid_t pid = fork();
+    const struct single_step x = {
+        .live = c->base, .size = c->size, .last = last, .image = image, .judge = judge};
 
-    if (pid < 0)
-        tap_bail("fork");
-    if (pid == 0) {
-        if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0)
-            _exit(77);
-        raise(SIGSTOP);
-        f();
-        _exit(0);
-    }
-    memcpy(last, c->base, c->size);
-    if (waitpid(pid, &status, 0) != pid)
-        tap_bail("waitpid");
-    if (!WIFSTOPPED(status)) {
-        tap_ok(WIFEXITED(status) && WEXITSTATUS(status) == 77, "%s: no ptrace here, SKIP", op);
-        return;
-    }
-    while (WIFSTOPPED(status) && bad < 5) {
-        if (memcmp(last, c->base, c->size) != 0) {
-            memcpy(last, c->base, c->size);
-            memcpy(image, c->base, c->size);
-            bad += judge(op, steps, images);
-            images++;
-        }
-        if (ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) < 0 || waitpid(pid, &status, 0) != pid)
-            tap_bail("single step: %s", strerror(errno));
-        steps++;
-    }
-    if (WIFSTOPPED(status)) {
-        kill(pid, SIGKILL);
-        waitpid(pid, &status, 0);
-    }
-    tap_ok(WIFEXITED(status) && WEXITSTATUS(status) == 0 && bad == 0 && images > 0,
-           "%s: %lu images in %lu instructions", op, images, steps);
+    single_step(&x, op, f);
 }
 
 static void do_lookup(void)

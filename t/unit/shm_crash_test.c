@@ -5,14 +5,9 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "shm/layout.h"
-#include "t/unit/tap.h"
+#include "t/unit/single_step.h"
 
-#include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
-#include <sys/ptrace.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 static struct segment *s;   /* the live one */
 static struct segment copy; /* handle of the image */
@@ -103,12 +98,14 @@ static int go_on_tls(slot_oid me)
 
 /* One crash image: consistent as it is, and after the reaper; what others hold is untouched; the
  * reaper twice is the reaper once. */
-static int judge(const char *op, unsigned long step)
+static int judge(const char *op, unsigned long step, unsigned long nth_image)
 {
     struct resolve_answer a;
     struct slot_view v;
     uint32_t id;
     int bad = clean(op, "as it is", step) + judge_tls(op, step);
+
+    (void)nth_image;
 
     memcpy(image, s->base, s->size);
     slot_reap(&copy, mine);
@@ -146,39 +143,10 @@ static int judge(const char *op, unsigned long step)
 
 static void run(const char *op, void (*f)(void))
 {
-    unsigned long steps = 0, images = 0;
-    int status, bad = 0;
-    const pid_t pid = fork();
+    const struct single_step x = {
+        .live = s->base, .size = s->size, .last = last, .image = image, .judge = judge};
 
-    if (pid < 0)
-        tap_bail("fork");
-    if (pid == 0) {
-        if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0)
-            _exit(77);
-        raise(SIGSTOP);
-        f();
-        _exit(0);
-    }
-    memcpy(last, s->base, s->size);
-    if (waitpid(pid, &status, 0) != pid)
-        tap_bail("waitpid");
-    if (!WIFSTOPPED(status)) {
-        tap_ok(WIFEXITED(status) && WEXITSTATUS(status) == 77, "%s # SKIP no ptrace here", op);
-        return;
-    }
-    while (WIFSTOPPED(status)) {
-        if (memcmp(last, s->base, s->size) != 0) {
-            memcpy(last, s->base, s->size);
-            memcpy(image, s->base, s->size);
-            bad += judge(op, steps);
-            images++;
-        }
-        if (ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) < 0 || waitpid(pid, &status, 0) != pid)
-            tap_bail("single step: %s", strerror(errno));
-        steps++;
-    }
-    tap_ok(WIFEXITED(status) && WEXITSTATUS(status) == 0 && bad == 0 && images > 0,
-           "%s: %lu images in %lu instructions", op, images, steps);
+    single_step(&x, op, f);
 }
 
 static void do_claim(void)

@@ -19,8 +19,7 @@ static size_t utf8_len(const unsigned char *p, size_t n)
     return len;
 }
 
-/* Escapes the character at p into out (at most 6 bytes); *ret_used: bytes of p it took. */
-static size_t escape_one(const unsigned char *p, size_t n, char out[6], size_t *ret_used)
+static size_t escape_one(const unsigned char *p, size_t n, char *out, size_t *ret_used)
 {
     static const char hex[] = "0123456789abcdef";
     static const char named[] = "\"\"\\\\\bb\ff\nn\rr\tt";
@@ -52,35 +51,5 @@ static size_t escape_one(const unsigned char *p, size_t n, char out[6], size_t *
 
 void line_json(struct line *l, struct slice s)
 {
-    size_t clean = line_clean(s);
-    if (clean == s.n && s.n <= l->vmax) {
-        line_raw(l, s.p, s.n);
-        return;
-    }
-    size_t left = l->vmax - 3;
-    for (size_t i = 0; i < s.n && !l->full;) {
-        size_t run = clean - i;
-        if (run) {
-            run = run > left ? left : run;
-            line_raw(l, s.p + i, run);
-            left -= run;
-            i += run;
-            if (i < clean) {
-                line_raw(l, "...", 3);
-                return;
-            }
-            continue;
-        }
-        char t[6];
-        size_t used;
-        const size_t n = escape_one((const unsigned char *)s.p + i, s.n - i, t, &used);
-        if (left < n) {
-            line_raw(l, "...", 3);
-            return;
-        }
-        line_raw(l, t, n);
-        left -= n;
-        i += used;
-        clean = i + line_clean(slice_of(s.p + i, s.n - i));
-    }
+    line_escaped(l, s, escape_one);
 }

@@ -52,9 +52,8 @@ void line_milli(struct line *l, uint64_t v)
     line_raw(l, t, 4);
 }
 
-void line_text(struct line *l, struct slice s)
+void line_escaped(struct line *l, struct slice s, line_escape *escape)
 {
-    static const char hex[] = "0123456789ABCDEF";
     size_t clean = line_clean(s);
     if (clean == s.n && s.n <= l->vmax) {
         line_raw(l, s.p, s.n);
@@ -74,15 +73,33 @@ void line_text(struct line *l, struct slice s)
             }
             continue;
         }
-        if (left < 4) {
+        char t[LINE_ESCAPED_MAX];
+        size_t used;
+        const size_t n = escape((const unsigned char *)s.p + i, s.n - i, t, &used);
+        if (left < n) {
             line_raw(l, "...", 3);
             return;
         }
-        const unsigned char c = (unsigned char)s.p[i];
-        const char t[4] = {'\\', 'x', hex[c >> 4], hex[c & 15]};
-        line_raw(l, t, 4);
-        left -= 4;
-        i++;
+        line_raw(l, t, n);
+        left -= n;
+        i += used;
         clean = i + line_clean(slice_of(s.p + i, s.n - i));
     }
+}
+
+static size_t escape_hex(const unsigned char *p, size_t n, char *out, size_t *ret_used)
+{
+    static const char hex[] = "0123456789ABCDEF";
+    (void)n;
+    out[0] = '\\';
+    out[1] = 'x';
+    out[2] = hex[*p >> 4];
+    out[3] = hex[*p & 15];
+    *ret_used = 1;
+    return 4;
+}
+
+void line_text(struct line *l, struct slice s)
+{
+    line_escaped(l, s, escape_hex);
 }

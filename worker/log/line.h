@@ -30,6 +30,12 @@ static inline void line_chr(struct line *l, char c)
 void line_num(struct line *l, uint64_t v);
 /* v thousandths with three decimals: 12345 is 12.345. */
 void line_milli(struct line *l, uint64_t v);
+#define LINE_ESCAPED_MAX 6u
+/* Writes the escaped form of the character at p, of n bytes left, to out (at most LINE_ESCAPED_MAX
+ * bytes; their number is returned); *ret_used: bytes of p it took. */
+typedef size_t line_escape(const unsigned char *p, size_t n, char *out, size_t *ret_used);
+/* A value with what line_clean() stops at escaped. Cut at vmax with "...". */
+void line_escaped(struct line *l, struct slice s, line_escape *escape);
 /* A value in plain text: control bytes, DEL and beyond, quotes and backslashes become \xNN. Cut at
  * vmax with "...". */
 void line_text(struct line *l, struct slice s);
