@@ -23,7 +23,7 @@ libhttp_a_SOURCES = \
 
 HTTP_TESTS = t/unit/accept_encoding_test t/unit/cache_control_test t/unit/conditions_test t/unit/http_date_test t/unit/range_test \
 	t/unit/forward_test t/unit/h1_chunk_test t/unit/h1_head_test \
-	t/unit/h2_head_test t/unit/h2_test t/unit/http_test \
+	t/unit/h2_head_test t/unit/h2_memory_test t/unit/h2_test t/unit/http_test \
 	t/unit/proxyp_test t/unit/uri_test
 check_PROGRAMS += $(HTTP_TESTS)
 UNIT_TESTS += $(HTTP_TESTS)
@@ -45,6 +45,8 @@ t_unit_h1_head_test_SOURCES = t/unit/h1_head_test.c t/unit/tap.h
 t_unit_h1_head_test_LDADD = $(LIBS_HTTP)
 t_unit_h2_head_test_SOURCES = t/unit/h2_head_test.c t/unit/tap.h
 t_unit_h2_head_test_LDADD = $(LIBS_HTTP)
+t_unit_h2_memory_test_SOURCES = t/unit/h2_memory_test.c t/unit/tap.h
+t_unit_h2_memory_test_LDADD = $(LIBS_HTTP) $(EXT_LIBS)
 t_unit_h2_test_SOURCES = t/unit/h2_test.c t/unit/tap.h
 t_unit_h2_test_LDADD = $(LIBS_HTTP) $(EXT_LIBS)
 t_unit_http_test_SOURCES = t/unit/http_test.c t/unit/tap.h
