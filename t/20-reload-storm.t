@@ -10,7 +10,6 @@ use RPD::Load;
 my $long = ($ENV{RPD_STORM} || '') eq 'long';
 my $fast = $long ? 1000 : $ENV{RPD_SANITIZED} ? 60 : 200;
 my $slow = $long ? 200 : $ENV{RPD_SANITIZED} ? 15 : 40;
-alarm($long ? 3600 : $ENV{RPD_SANITIZED} ? 300 : 150);
 
 my $nginx = nginx_origin();
 my $node = node_origin();

@@ -8,7 +8,6 @@ use RPD::Real;
 use RPD::Load;
 
 my $kills = ($ENV{RPD_STORM} || '') eq 'long' ? 100 : $ENV{RPD_SANITIZED} ? 12 : 30;
-alarm(($ENV{RPD_STORM} || '') eq 'long' ? 3600 : $ENV{RPD_SANITIZED} ? 300 : 150);
 my $nginx = nginx_origin();
 my $port = free_port();
 my $clients = 12;

@@ -7,7 +7,6 @@ use RPD::Real;
 use RPD::Load;
 
 my $rounds = ($ENV{RPD_STORM} || '') eq 'long' ? 50 : $ENV{RPD_SANITIZED} ? 2 : 5;
-alarm(($ENV{RPD_STORM} || '') eq 'long' ? 3600 : $ENV{RPD_SANITIZED} ? 300 : 120);
 my $nginx = nginx_origin();
 my $node = node_origin();
 my $port = free_port();

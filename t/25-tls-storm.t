@@ -12,7 +12,6 @@ use RPD::TLS;
 my $long = ($ENV{RPD_STORM} || '') eq 'long';
 my $fast = $long ? 500 : $ENV{RPD_SANITIZED} ? 25 : 80;
 my $kills = $long ? 100 : $ENV{RPD_SANITIZED} ? 8 : 25;
-alarm($long ? 3600 : $ENV{RPD_SANITIZED} ? 400 : 200);
 
 my $ca = ca('Test CA');
 my $nginx = nginx_origin();

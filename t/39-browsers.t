@@ -7,7 +7,6 @@ use RPD::Test;
 use RPD::Cert;
 use RPD::Real;
 
-alarm 600;
 my $ca = ca('Test CA');
 my $ec = cert($ca, 'localhost', '127.0.0.1');
 my $rsa = cert($ca, 'localhost', '127.0.0.1', { key => 'rsa' });

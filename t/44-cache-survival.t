@@ -9,7 +9,6 @@ use RPD::Test;
 use RPD::Util qw(slurp spew processes_of_session);
 use Time::HiRes qw(time);
 
-alarm($ENV{RPD_SANITIZED} ? 400 : 150);
 my $port = free_port();
 my $shm = File::Temp->newdir(DIR => '/dev/shm');
 my $file = "$shm/cache";

@@ -8,7 +8,6 @@ use File::Temp ();
 use RPD::Test;
 use RPD::Util qw(slurp spew children_of);
 
-alarm($ENV{RPD_SANITIZED} ? 400 : 150);
 my $port = free_port();
 my $shm = File::Temp->newdir(DIR => '/dev/shm');
 my $state = tempdir();    # of the origin, which is other processes: what was asked, the version of a path, what it waits for

@@ -15,7 +15,7 @@ our @EXPORT = (qw(rpd origin client request response http_get simple_config wait
 
 # Every test has an end, even when rpd hangs.
 $SIG{ALRM} = sub { die "the test took too long\n" };
-alarm(($ENV{RPD_STORM} || '') eq 'long' ? 3600 : $ENV{RPD_SANITIZED} ? 300 : 120);
+alarm(($ENV{RPD_STORM} || '') eq 'long' ? 3600 : $ENV{RPD_SANITIZED} ? 900 : 400);
 # A test that is ended from outside ends what it has started.
 $SIG{TERM} = $SIG{INT} = sub { exit 1 };
 $SIG{PIPE} = 'IGNORE';
