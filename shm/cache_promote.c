@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #define LOW48       0xffffffffffffull
+#define VERSIONS    (1ull << 24) /* that are left to what the old cache stores from now on */
 #define PURGE_CHUNK 4096u        /* generations merged at a time */
 #define BODY_CHUNK  (256u << 10) /* bytes of a body copied at a time */
 #define LOOKS       64u          /* records between two looks at the clock */
@@ -54,8 +55,7 @@ void cache_promote_adopt(struct cache *to, const struct cache *from, struct cach
 {
     uint64_t version = atomic_load(&cache_hot(from)->version.v) & LOW48;
 
-    if (version == 0)
-        version = 1; /* 0 would ask for a new one */
+    version = (version + VERSIONS) & LOW48;
     cache_rekey(to, &from->sb.key);
     ret->version = version;
     atomic_store(&cache_hot(to)->version.v, version);
@@ -289,12 +289,11 @@ static bool is_there(struct cache_promote *p, const struct cache_key *key, uint6
 static void begin_object(struct cache_promote *p)
 {
     struct cache_hit *h = &p->hit;
-    const uint64_t version = least(h->version, p->base->version);
     uint32_t page_size = p->to->c->sb.page_size;
     struct cache_attr attr = h->attr;
     int rc;
 
-    if (is_there(p, &h->key, version)) {
+    if (h->version > p->base->version || is_there(p, &h->key, h->version)) {
         end_object(p, -ERR_EXIST);
         return;
     }
@@ -308,7 +307,7 @@ static void begin_object(struct cache_promote *p)
                                     .meta = h->meta,
                                     .tail = slice_of((const char *)h->tail, h->size),
                                     .size = h->size,
-                                    .version = version,
+                                    .version = h->version,
                                     .main = p->main};
 
         (void)room(p, h->len);
@@ -317,7 +316,7 @@ static void begin_object(struct cache_promote *p)
     }
     cache_fill_private(p->to, &h->key, attr.site, &p->fill);
     p->fill.attr.birth = attr.birth;
-    p->fill.version = version;
+    p->fill.version = h->version;
     p->fill.main = p->main;
     p->filling = true;
     p->body_at = 0;

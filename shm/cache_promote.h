@@ -10,8 +10,10 @@
  * copies that were made; another begins anew and finds them.
  *
  * An object of the old cache never replaces what was stored in the new one, and a purge of the new
- * one reaches it whenever it is copied: version and birth are cut to what they could be when the
- * new cache was made. Times, tags, stored fields and the queue stay as they were. */
+ * one reaches it whenever it is copied: the new one's versions begin beyond all that the old one
+ * will give, and the birth is cut to what it could be when the new cache was made. Version, times,
+ * tags, stored fields and the queue stay as they were: what is bound to a version goes over with
+ * it. */
 #ifndef SHM_CACHE_PROMOTE_H
 #define SHM_CACHE_PROMOTE_H
 
@@ -19,7 +21,8 @@
 
 struct cache_promote;
 
-/* Where the new cache began: version, and births by shard of sites. */
+/* Where the new cache began: a version that the old one's are not above, and births by shard of
+ * sites. */
 #define CACHE_PROMOTE_SHARDS 64u
 struct cache_promote_base {
     uint64_t version;
@@ -46,7 +49,7 @@ struct cache_promote_stat {
     bool partly;             /* not all of it had room */
     bool full;               /* the new cache has no more room */
     uint64_t objects, bytes; /* copied, of bodies */
-    uint64_t skipped;        /* too large, or there already */
+    uint64_t skipped;        /* too large, there already, or of a later version than the base's */
     uint64_t left;           /* records that were not looked at yet */
 };
 void cache_promote_stat(const struct cache_promote *p, struct cache_promote_stat *ret);

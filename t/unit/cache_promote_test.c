@@ -252,6 +252,9 @@ static void order(void)
     cache_purge(x.to, SITE, 11, false);
     (void)run(&x);
     tap_is_int(get(x.tw, 7), 3, "a newer version of one that was copied");
+    (void)put(x.fw, 7, 4);
+    (void)run(&x);
+    tap_is_int(get(x.tw, 7), 4, "and the one after it");
     tap_is_int(get(x.tw, 8), 7, "but not over one of the new cache's own");
     tap_is_int(get(x.tw, OBJECTS + 1), 3, "one more");
     tap_is_int(get(x.tw, 9), 0, "a purge in the old one reaches the copy");

@@ -1,7 +1,9 @@
 /* Encoded copies beside stored answers: whose they are, when they are nobody's any more, which are
  * hot. */
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/err.h"
+#include "shm/cache_promote.h"
 #include "t/unit/tap.h"
 #include "worker/cache/coded.h"
 
@@ -140,14 +142,67 @@ static void test_heat(void)
     tap_ok(coded_hot(&h, &b, 1), "once is enough where one is");
 }
 
+/* Both caches count on, each for itself, while objects go from one to the other: no copy may find
+ * an answer there that has the version of its own here. */
+static void test_promoted(void)
+{
+    const struct cache_options o = {.size = 8u << 20, .workers = 1};
+    struct cache *const from = c, *to;
+    struct cache_worker *const fw = w, *tw, *fp, *tp;
+    struct cache_promote_base base;
+    struct cache_promote *p;
+    struct cache_hit a;
+    unsigned wrong = 0;
+    put("before", "as it was");
+    a = find("before");
+    put_copy(&a, 1, "B1");
+    cache_release(w, &a);
+    if (cache_create(&o, &to) < 0)
+        tap_bail("cache");
+    cache_promote_adopt(to, from, &base);
+    if (cache_join(to, 1, NULL, NULL, &tw) < 0 ||
+        cache_join(from, 1u << 8 | 1, NULL, NULL, &fp) < 0 ||
+        cache_join(to, 1u << 8 | 1, NULL, NULL, &tp) < 0 ||
+        cache_promote_open(fp, tp, &base, &p) < 0)
+        tap_bail("promoter");
+    cache_set_time(tw, 1000);
+    put("moved", "what it says");
+    a = find("moved");
+    put_copy(&a, 1, "M1");
+    cache_release(w, &a);
+    while (cache_promote_step(p, 1000))
+        ;
+    c = to;
+    w = tw;
+    a = find("before");
+    tap_ok(a.word && has(&a, 1, "B1"), "a copy goes over with its answer");
+    cache_release(w, &a);
+    for (int i = 0; i < 8; i++) {
+        put("moved", "says another");
+        a = find("moved");
+        wrong += has(&a, 1, "M1");
+        cache_release(w, &a);
+    }
+    tap_is_int(wrong, 0, "and belongs to none of the new cache's own");
+    cache_promote_close(&p);
+    cache_leave(&fp);
+    cache_leave(&tp);
+    cache_leave(&tw);
+    cache_close(&to);
+    c = from;
+    w = fw;
+}
+
 int main(void)
 {
     const struct cache_options o = {.size = 4u << 20, .workers = 1};
     if (!tap_ok(cache_create(&o, &c) == 0 && cache_join(c, 1, NULL, NULL, &w) == 0, "a cache"))
         return tap_done();
+    clock_update();
     cache_set_time(w, 1000);
     test_meta();
     test_copies();
+    test_promoted();
     test_heat();
     cache_leave(&w);
     struct buf findings;
