@@ -20,6 +20,9 @@ _Static_assert(CACHE_PROMOTE_SHARDS == CACHE_SHARDS, "a birth for each purge cou
 struct slab_seen {
     uint32_t gen, woff;
 };
+struct known_gen {
+    uint64_t hard, soft;
+};
 struct plan {
     uint64_t order; /* main queue and oldest first */
     uint64_t bytes;
@@ -38,8 +41,10 @@ struct cache_promote {
     /* Purges: the counts that the generations merged last belong to. */
     uint64_t seq[CACHE_SHARDS];
     uint64_t highest;
+    struct known_gen *known; /* generations of `from` as they were merged last */
+    uint64_t top;            /* of those merged in this round */
     uint32_t at_gen;
-    bool merging, merged;
+    bool merging, merged, changed;
     /* What is being copied. */
     bool in_slab, in_object, filling, main;
     uint32_t slab, gen, off, end;
@@ -66,9 +71,11 @@ void cache_promote_adopt(struct cache *to, const struct cache *from, struct cach
 }
 
 /* ---- purges ----
- * Generations go over as they are: who copies an object cuts its birth to the count that both
- * caches began with, so a purge in either is younger. A table of another size is folded, or
- * repeated: a name's places are its hash modulo the size. */
+ * Who copies an object cuts its birth to the count that both caches began with, so a purge in
+ * either is younger. What the old cache had been told before the first look goes over as it is.
+ * What its workers are told afterwards is to reach what the new cache stored until then as well,
+ * whose births are of another count: it is a purge there as of now. A table of another size is
+ * folded, or repeated: a name's places are its hash modulo the size. */
 
 static void raise_to(_Atomic uint64_t *v, uint64_t to)
 {
@@ -96,10 +103,43 @@ static void merge_begin(struct cache_promote *p)
             p->highest = p->seq[i];
     }
     p->at_gen = 0;
+    p->top = 0;
+    p->changed = false;
     p->merging = true;
 }
 
-/* Generations first, then the counts, as who purges does. */
+/* Younger than all that the new cache holds. */
+static uint64_t purge_now(const struct cache_promote *p)
+{
+    uint64_t v = p->highest;
+
+    for (uint32_t i = 0; i < CACHE_SHARDS; i++) {
+        const uint64_t birth = cache_birth(p->to->c, i);
+
+        v = birth > v ? birth : v;
+    }
+    return v + 1;
+}
+
+static void merge_gen(struct cache_promote *p, uint64_t v, uint64_t *known, _Atomic uint64_t *to)
+{
+    /* None is ahead of its count by more than one: what is, is damaged or younger than this round,
+     * and the count has changed. */
+    if (v > p->highest + 1 || v <= *known)
+        return;
+    *known = v;
+    /* A purge of both caches is there already. */
+    if (atomic_load_explicit(to, memory_order_relaxed) >= v)
+        return;
+    if (p->merged)
+        v = purge_now(p);
+    raise_to(to, v);
+    p->top = v > p->top ? v : p->top;
+    p->changed = true;
+}
+
+/* Generations first, then the counts, as who purges does; and the counts change, whatever they
+ * were, for what was tested already to be tested again. */
 static void merge_some(struct cache_promote *p)
 {
     const struct cache *from = p->from->c, *to = p->to->c;
@@ -111,20 +151,21 @@ static void merge_some(struct cache_promote *p)
             cache_at(from, CACHE_AREA_GEN, (p->at_gen & (nf - 1)) * sizeof(struct cache_gen));
         struct cache_gen *b =
             cache_at(to, CACHE_AREA_GEN, (p->at_gen & (nt - 1)) * sizeof(struct cache_gen));
-        const uint64_t hard = atomic_load_explicit(&a->hard, memory_order_relaxed),
-                       soft = atomic_load_explicit(&a->soft, memory_order_relaxed);
 
-        /* None is ahead of its count by more than one: what is, is damaged or younger than this
-         * round, and the count has changed. */
-        if (hard <= p->highest + 1)
-            raise_to(&b->hard, hard);
-        if (soft <= p->highest + 1)
-            raise_to(&b->soft, soft);
+        merge_gen(p, atomic_load_explicit(&a->hard, memory_order_relaxed),
+                  &p->known[p->at_gen].hard, &b->hard);
+        merge_gen(p, atomic_load_explicit(&a->soft, memory_order_relaxed),
+                  &p->known[p->at_gen].soft, &b->soft);
     }
     if (p->at_gen < all)
         return;
-    for (uint32_t i = 0; i < CACHE_SHARDS; i++)
-        raise_to(&cache_hot(to)->purge[i].v, p->seq[i]);
+    for (uint32_t i = 0; i < CACHE_SHARDS; i++) {
+        _Atomic uint64_t *count = &cache_hot(to)->purge[i].v;
+
+        raise_to(count, p->merged && p->top > p->seq[i] ? p->top : p->seq[i]);
+        if (p->changed)
+            atomic_fetch_add(count, 1);
+    }
     p->merging = false;
     p->merged = true;
 }
@@ -476,6 +517,7 @@ int cache_promote_open(struct cache_worker *from, struct cache_worker *to,
                        const struct cache_promote_base *base, struct cache_promote **ret)
 {
     struct cache_promote *p = calloc(1, sizeof(*p));
+    const uint32_t nf = from->c->sb.ngen, nt = to->c->sb.ngen;
 
     *ret = NULL;
     if (!p)
@@ -485,7 +527,9 @@ int cache_promote_open(struct cache_worker *from, struct cache_worker *to,
     p->base = base;
     p->seen = calloc(from->c->sb.nslab, sizeof(*p->seen));
     p->plan = calloc(from->c->sb.nslab, sizeof(*p->plan));
-    if (!p->seen || !p->plan) {
+    p->known = calloc(nf > nt ? nf : nt, sizeof(*p->known));
+    if (!p->seen || !p->plan || !p->known) {
+        free(p->known);
         free(p->seen);
         free(p->plan);
         free(p);
@@ -503,6 +547,7 @@ void cache_promote_close(struct cache_promote **p)
     if (!x)
         return;
     leave_slab(x);
+    free(x->known);
     free(x->seen);
     free(x->plan);
     free(x);

@@ -308,6 +308,36 @@ static void counts(void)
     end(&x);
 }
 
+/* Purges that have the same number in both caches, and those of the one that is behind. */
+static void numbers(void)
+{
+    struct pair x;
+
+    begin_old(&x, 32u << 20, 0);
+    fill(x.fw);
+    begin_new(&x, 64u << 20, 0);
+    promoter(&x);
+    (void)run(&x);
+    cache_purge(x.to, SITE, 9001, false);
+    tap_is_int(get(x.tw, 40), 1, "tested after the new cache's first purge");
+    cache_purge(x.from, SITE, 40, false);
+    (void)run(&x);
+    tap_is_int(get(x.tw, 40), 0, "the old one's first purge reaches it all the same");
+    for (uint64_t i = 0; i < 5; i++)
+        cache_purge(x.to, SITE, 9002 + i, false);
+    (void)put(x.tw, 41, 7);
+    cache_purge(x.from, SITE, 41, false);
+    (void)run(&x);
+    tap_is_int(get(x.tw, 41), 0, "and what the new one had stored by itself");
+    (void)put(x.tw, 41, 8);
+    cache_purge(x.from, SITE, 42, true);
+    (void)run(&x);
+    tap_is_int(get(x.tw, 41), 8, "but not what it stores afterwards");
+    tap_is_int(get(x.tw, 42), 1001, "softly: soft");
+    tap_is_int(get(x.tw, 43), 1, "and no others");
+    end(&x);
+}
+
 /* Killed at any moment, swept, and begun again. */
 static void killed(void)
 {
@@ -344,6 +374,8 @@ static void killed(void)
     }
     tap_is_int(unsound, 0, "forty deaths: both are sound");
     tap_is_int(wrong, 0, "no wrong byte");
+    cache_leave(&x.fw);
+    cache_leave(&x.tw);
     join(x.from, &x.fw, &x.fp);
     join(x.to, &x.tw, &x.tp);
     promoter(&x);
@@ -393,6 +425,7 @@ int main(void)
     shrunk();
     order();
     counts();
+    numbers();
     killed();
     damaged();
     return tap_done();
