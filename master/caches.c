@@ -453,8 +453,7 @@ void caches_promoted(const struct child *c, const struct msg *m)
     struct worker_promoted in;
     const struct generation *g = c->gen;
     memcpy(&in, m->payload, m->len == sizeof(in) ? sizeof(in) : 0);
-    if (m->len != sizeof(in) || c->role != WORKER_HELPER || !g->config ||
-        in.cache >= g->config->ncache) {
+    if (m->len != sizeof(in) || !g->config || in.cache >= g->config->ncache) {
         LOG_WARN("channel_malformed", "%s pid %d sent a malformed message", child_name(c),
                  (int)c->pid);
         return;

@@ -343,13 +343,33 @@ static void child_ready(struct child *c)
 /* Between two children of a generation; what the helper has no room for is said again. */
 static void child_recode(const struct child *c, const struct msg *m)
 {
-    const struct child *helper = &c->gen->child[c->gen->nworker];
-    if (m->len == sizeof(struct worker_recode) && helper->channel.fd >= 0)
-        (void)msg_send(helper->channel.fd, M_RECODE, m->payload, m->len, NULL, 0);
+    for (uint32_t i = 0; m->len == sizeof(struct worker_recode) && i < c->gen->nchild; i++) {
+        const struct child *helper = &c->gen->child[i];
+        if (helper->role == WORKER_HELPER && helper->channel.fd >= 0)
+            (void)msg_send(helper->channel.fd, M_RECODE, m->payload, m->len, NULL, 0);
+    }
+}
+
+/* Who serves clients, and who asks name servers, each may ask for what its role needs. */
+static bool child_may(const struct child *c, uint32_t type)
+{
+    static const uint32_t of[] = {
+        [WORKER_SERVE] = 1u << (W_CERT_OPEN - W_READY) | 1u << (W_CERT_RESULT - W_READY) |
+                         1u << (W_RECODE - W_READY),
+        [WORKER_HELPER] = 1u << (W_PROMOTED - W_READY),
+    };
+    const uint32_t all = 1u << (W_READY - W_READY) | 1u << (W_FAILED - W_READY) |
+                         1u << (W_REPLY - W_READY) | 1u << (W_DRAINED - W_READY);
+    return type >= W_READY && type <= W_RECODE && ((of[c->role] | all) >> (type - W_READY) & 1u);
 }
 
 static void child_message(struct child *c, const struct msg *m)
 {
+    if (!child_may(c, m->type)) {
+        LOG_WARN("channel_refused", "%s pid %d sent a message of type %u, which is not its own",
+                 child_name(c), (int)c->pid, m->type);
+        return;
+    }
     switch (m->type) {
     case W_READY:
         child_ready(c);
@@ -372,12 +392,8 @@ static void child_message(struct child *c, const struct msg *m)
     case W_RECODE:
         child_recode(c, m);
         break;
-    case W_DRAINED:
-        break; /* the exit follows */
     default:
-        LOG_WARN("channel_unknown", "%s pid %d sent a message of unknown type %u", child_name(c),
-                 (int)c->pid, m->type);
-        break;
+        break; /* W_DRAINED: the exit follows */
     }
 }
 
