@@ -410,11 +410,12 @@ unsigned proc_sd_listen_fds(int *ret_first, const char **ret_names, unsigned max
 {
     const uint64_t pid = proc_env_number("LISTEN_PID"), count = proc_env_number("LISTEN_FDS");
     const char *env = getenv("LISTEN_FDNAMES");
-    static char names[8192];
+    static char *names; /* of any length: what is cut off is the name of another one */
     unsigned n = 0;
-    snprintf(names, sizeof(names), "%s", env ? env : "");
+    free(names);
+    names = strdup(env ? env : "");
     *ret_first = PROC_LISTEN_FD;
-    if (pid != (uint64_t)getpid())
+    if (pid != (uint64_t)getpid() || !names)
         return 0;
     for (char *at = names; n < count && n < max; n++) {
         if (proc_close_on_exec(PROC_LISTEN_FD + (int)n, true) < 0)

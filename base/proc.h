@@ -42,7 +42,7 @@ int proc_sd_notify(const char *state);
 int proc_sd_notify_fd(const char *state, int fd);
 /* Descriptors that were passed to this very process (LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES), at
  * most max: from *ret_first on. They are closed on exec from now on. ret_names: what names each, ""
- * when nothing does; static. */
+ * when nothing does; static, until the next call. */
 unsigned proc_sd_listen_fds(int *ret_first, const char **ret_names, unsigned max);
 void proc_set_title(const char *title); /* prctl name + argv area */
 /* Makes room for titles: argv's strings and the environment move to the heap. First thing in main.

@@ -246,6 +246,14 @@ static void test_listen_fds(void)
     setenv("LISTEN_FDS", "2", 1);
     unsetenv("LISTEN_FDNAMES");
     tap_ok(proc_sd_listen_fds(&first, names, 8) == 2 && names[1][0] == '\0', "without names");
+    static char many[20000];
+    memset(many, 'x', sizeof(many) - 1);
+    many[9000] = ':';
+    setenv("LISTEN_FDNAMES", many, 1);
+    tap_ok(proc_sd_listen_fds(&first, names, 8) == 2 && strlen(names[0]) == 9000 &&
+               strlen(names[1]) == sizeof(many) - 9002,
+           "of long names none is cut to another one");
+    unsetenv("LISTEN_FDNAMES");
     setenv("LISTEN_PID", "1", 1);
     tap_is_int(proc_sd_listen_fds(&first, names, 8), 0, "another process's");
     unsetenv("LISTEN_PID");
