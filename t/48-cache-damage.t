@@ -3,6 +3,7 @@
 # sent away; what is found damaged behind the first byte is taken from the server, or the answer is cut.
 use strict;
 use warnings;
+use Compress::Zlib ();
 use File::Temp;
 use RPD::Test;
 use RPD::H2;
@@ -27,6 +28,7 @@ $origin->serve_requests(sub {
     my ($r) = @_;
     my $body = body_of($r->{target});
     my @say = ('Cache-Control', 'max-age=600', $r->{target} =~ /bare/ ? () : ('ETag', "\"$r->{target}\""));
+    push @say, 'Content-Type', 'text/plain' if $r->{target} =~ /text/;
     if ((($r->{fields}{range} || [''])->[0]) =~ /^bytes=(\d+)-(\d*)$/ && $r->{target} !~ /bare/) {
         my $last = length $2 ? $2 : length($body) - 1;
         return response(206, [@say, 'Content-Range', "bytes $1-$last/" . length $body], substr $body, $1, $last - $1 + 1);
@@ -43,6 +45,9 @@ max_fails = 0
 size = 24m
 max_object = 4m
 file = $file
+[compress standard]
+cpu_low = 100%
+cpu_off = 100%
 [host all]
 names = *
 upstream = origin
@@ -89,6 +94,28 @@ subtest 'before the first byte' => sub {
         is($r->{was}, 'rpd; fwd=uri-miss; stored', 'from the server');
         is(get($path)->{was}, 'rpd; hit', 'and stored again');
     }
+};
+
+subtest 'what goes out encoded' => sub {
+    my $path = '/text/5';
+    my @gzip = ('Accept-Encoding', 'gzip');
+    my $encoded = sub {
+        my ($what) = @_;
+        my $r = get($path, @gzip);
+        ok($r->{status} eq 200 && ($r->{fields}{'content-encoding'} || [''])->[0] eq 'gzip' &&
+            (Compress::Zlib::memGunzip($r->{body}) // '') eq body_of($path), $what) or diag("$r->{status}; $r->{was}");
+        return $r;
+    };
+    is_right(get($path), $path, 'stored as it is');
+    damage(at($path, 7), 3);
+    is($encoded->('found when the encoder is in the way')->{was}, 'rpd; fwd=uri-miss; stored', 'from the server');
+    is($encoded->('the next one makes the copy')->{was}, 'rpd; hit', 'a hit');
+    my $copy = $encoded->('which then goes out');
+    ok($copy->{fields}{'content-length'}, 'a copy');
+    return if length $copy->{body} < 200;
+    damage(substr($copy->{body}, 100, 40), 7);
+    $encoded->('a damaged copy is none');
+    ok($encoded->('and is made again')->{fields}{'content-length'}, 'a copy');
 };
 
 subtest 'fields' => sub {

@@ -244,6 +244,12 @@ static void cached_damaged(struct stream *s)
         cache_release(c->store->w, &c->hit);
     if (c->following)
         cached_unfollow(s);
+    /* What was to be done with it is decided anew, with what comes in its place. */
+    if (s->filter)
+        s->env->filter->forget(s);
+    cached_copy_end(c);
+    s->coding = 0;
+    s->plain = 0;
     c->reading = false;
     c->parts = NULL;
     c->text = SLICE_NONE;
