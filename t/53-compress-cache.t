@@ -229,6 +229,17 @@ is(encoded(), 2, 'rpctl cache stat counts the copies');
     my $three = ask('GET', '/large', @f);
     ok($three->{length} && plain($three) eq plain($one), 'the next one made it');
 
+    # Gone before the first byte: what comes out of the encoder meets a closed connection.
+    ask('GET', '/alone/gone', @fresh, 'X-Size', 5_000_000);
+    for (1 .. 6) {
+        my $c = client($port);
+        $c->send(request('GET', '/alone/gone', [@fresh, 'Accept-Encoding', $_ % 2 ? 'br' : 'gzip']));
+        $c->close;
+    }
+    my @lines;
+    wait_for(sub { @lines = grep { m{ /alone/gone } } $s->access_lines(1); @lines == 7 });
+    is_deeply([map { m{ hit \S+ (\d+) (\d+)$} && ($1 > 5_000_000 || $2 > 5_000_000) ? $_ : () } @lines], [], 'bytes in the log of those who have gone');
+
     ask('GET', '/many', @fresh);
     my @c = map { client($port) } 1 .. 40;
     $_->send(request('GET', '/many', [@fresh, 'Accept-Encoding', 'br'])) for @c;

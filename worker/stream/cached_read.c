@@ -296,7 +296,11 @@ static int cached_piece(struct stream *s, const struct stream_wire *wire,
     if (s->fwd.framing == HTTP_BODY_NONE)
         o.end = true;
     c->started = c->started || head;
+    s->body_out += o.n;
     int e = s->client_ops->send(s, &o);
+    if (text.n)
+        taken = o.n;
+    s->body_out -= o.n - taken;
     if (e < 0) {
         cached_gone(s);
         return -1;
@@ -304,10 +308,7 @@ static int cached_piece(struct stream *s, const struct stream_wire *wire,
     if (!text.n) {
         c->at -= n - taken;
         c->bytes += taken;
-    } else {
-        taken = o.n;
     }
-    s->body_out += taken;
     if (o.end && taken == o.n) {
         cached_done(s, e);
         return -1;
