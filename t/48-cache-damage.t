@@ -31,7 +31,11 @@ $origin->serve_requests(sub {
     push @say, 'Content-Type', 'text/plain' if $r->{target} =~ /text/;
     if ((($r->{fields}{range} || [''])->[0]) =~ /^bytes=(\d+)-(\d*)$/ && $r->{target} !~ /bare/) {
         my $last = length $2 ? $2 : length($body) - 1;
-        return response(206, [@say, 'Content-Range', "bytes $1-$last/" . length $body], substr $body, $1, $last - $1 + 1);
+        my $part = substr $body, $1, $last - $1 + 1;
+        my @part = (@say, 'Content-Range', "bytes $1-$last/" . length $body);
+        return response(206, \@part, $part) if $r->{target} !~ /(longer|shorter)/;
+        $part = $1 eq 'longer' ? $part . 'too much' : substr $part, 1;
+        return response(206, [@part, 'Transfer-Encoding', 'chunked']) . sprintf "%x\r\n%s\r\n0\r\n\r\n", length $part, $part;
     }
     return response(200, \@say, $body);
 });
@@ -175,6 +179,18 @@ subtest 'behind the first byte' => sub {
             ok(!$r, 'cut where nothing tells what is the same');
         }
         is_right(get($path), $path, 'right the next time');
+    }
+};
+
+subtest 'a rest of another length' => sub {
+    for my $kind ('/longer', '/shorter') {
+        my $path = "$kind/500";
+        is_right(get($path), $path, 'stored');
+        damage(at($path, int(1_900_000 / length at($path, 0))), 3);
+        my $c = client($port);
+        $c->send(request('GET', $path));
+        my $r = eval { $c->read_response(timeout => 10) };
+        like($r ? 'it goes on' : $@, qr/end of stream/, "$kind: the connection ends with it");
     }
 };
 

@@ -76,6 +76,7 @@ struct cached {
     int64_t asked_s;
     int64_t ttl, age;
     uint64_t resume_at;
+    uint64_t rest_left;      /* bytes from there that are to come; UINT64_MAX: not known */
     uint64_t bytes;          /* given to the client from the store */
     uint64_t born;           /* count of purges when it began to follow */
     uint16_t answer_status;  /* the server's */

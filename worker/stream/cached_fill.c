@@ -344,6 +344,12 @@ static int cached_ask_again(struct stream *s, bool as_client)
     return -ERR_EOF;
 }
 
+/* Where what is missing ends; CACHE_UNKNOWN: only the server knows. */
+static uint64_t cached_rest_end(const struct cached *c)
+{
+    return c->filling ? c->fill.expect : c->to;
+}
+
 /* The answer to a request for a part: what it must be for that (RFC 9110 14.4, 15.3.7). */
 static bool cached_is_rest(const struct cached *c, const struct http_response *r)
 {
@@ -364,7 +370,7 @@ static bool cached_is_rest(const struct cached *c, const struct http_response *r
     }
     if (first != c->resume_at)
         return false;
-    const uint64_t end = c->filling ? c->fill.expect : c->to;
+    const uint64_t end = cached_rest_end(c);
     return end == CACHE_UNKNOWN || !r->has_length || r->content_length == end - first;
 }
 
@@ -372,6 +378,8 @@ static int cached_resume_head(struct stream *s, const struct http_response *r)
 {
     struct cached *c = s->cached;
     if (cached_is_rest(c, r)) {
+        const uint64_t end = cached_rest_end(c);
+        c->rest_left = end == CACHE_UNKNOWN ? UINT64_MAX : end - c->resume_at;
         c->verdict = c->filling ? CACHED_STORE : CACHED_DIRECT;
         stream_set_state(s, STREAM_DELIVER);
         return 1;
@@ -472,22 +480,6 @@ int cached_on_head(struct stream *s, const struct http_response *r)
 
 /* ---- data ---- */
 
-/* What the store does not take any more goes to the client as it comes. */
-static int cached_overflow(struct stream *s, const char *p, size_t n, bool end)
-{
-    struct cached *c = s->cached;
-    cached_fill_end(c, true, 0);
-    c->stored = false;
-    if (s->settled) {
-        fetch_cancel(s, 0);
-        stream_over(s, true);
-        return -ERR_EOF;
-    }
-    c->verdict = CACHED_DIRECT;
-    buf_init(&c->rest, 64u << 20);
-    return cached_on_data(s, p, n, end);
-}
-
 static int cached_direct(struct stream *s, const char *p, size_t n, bool end)
 {
     struct cached *c = s->cached;
@@ -519,6 +511,34 @@ static int cached_direct(struct stream *s, const char *p, size_t n, bool end)
     return -ERR_EOF;
 }
 
+/* What the store does not take any more goes to the client as it comes. */
+static int cached_overflow(struct stream *s, const char *p, size_t n, bool end)
+{
+    struct cached *c = s->cached;
+    cached_fill_end(c, true, 0);
+    c->stored = false;
+    if (s->settled) {
+        fetch_cancel(s, 0);
+        stream_over(s, true);
+        return -ERR_EOF;
+    }
+    c->verdict = CACHED_DIRECT;
+    buf_init(&c->rest, 64u << 20);
+    return cached_direct(s, p, n, end);
+}
+
+/* A part that came without a length may be of another one than was asked for, and the client knows
+ * by now how much there is. */
+static bool cached_rest_fits(struct cached *c, size_t n, bool end)
+{
+    if (c->rest_left == UINT64_MAX)
+        return true;
+    if (n > c->rest_left)
+        return false;
+    c->rest_left -= n;
+    return !end || !c->rest_left;
+}
+
 static int cached_confirmed(struct stream *s)
 {
     struct cached *c = s->cached;
@@ -543,6 +563,11 @@ int cached_on_data(struct stream *s, const char *p, size_t n, bool end)
     struct cached *c = s->cached;
     if (c->verdict == CACHED_CONFIRM)
         return end ? cached_confirmed(s) : 0;
+    if (c->resumed && !cached_rest_fits(c, n, end)) {
+        cached_fill_end(c, false, ERR_UP_TRUNCATED);
+        stream_kill(s, ERR_UP_TRUNCATED);
+        return -ERR_EOF;
+    }
     if (c->verdict == CACHED_DIRECT)
         return cached_direct(s, p, n, end);
     const uint64_t before = c->fill.size;
