@@ -192,6 +192,29 @@ subtest 'REFUSED_STREAM is tried again, whatever the method' => sub {
     $s->stop;
 };
 
+# With the head what was kept of the body is given up: it must not go out again as an empty one.
+subtest 'refused after all, together with the head' => sub {
+    my ($s, @o) = setup(servers => 2, upstream => 'balance = round_robin');
+    my @sessions;
+    for my $method ('GET', 'POST', 'PUT') {
+        my $c = client($port);
+        $c->send($method eq 'PUT' ? "PUT /r HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"
+            : request($method, '/r', [], $method eq 'GET' ? undef : 'body'));
+        my ($h, $r) = anywhere(\@sessions, @o);
+        $h->send($h->headers_bytes($r->{id}, [':status', '200']) . frame_bytes('RST_STREAM', 0, $r->{id}, pack 'N', 7));
+        if ($method eq 'GET') {
+            my ($g, $again) = anywhere(\@sessions, @o);
+            $g->respond($again->{id}, 200, [], 'yes');
+            is($c->read_response->{body}, 'yes', 'what has no body is asked for elsewhere');
+        } else {
+            is($c->read_response->{status}, 502, "$method is an error");
+        }
+        $c->close;
+    }
+    $_->close for @sessions;
+    $s->stop;
+};
+
 subtest 'streams that fail' => sub {
     my ($s, $o) = setup(host => 'retry = 0');
     my $c = ask('/cut');

@@ -596,6 +596,8 @@ static int fetch_on_head(void *user, const struct http_response *r)
         s->env->filter->head(s, &s->resp);
     fetch_note_grpc(s, r->field, r->nfield);
     s->kept = s->conn->head_lasts;
+    if (s->req.framing != HTTP_BODY_NONE)
+        s->no_replay = true; /* even if this head does not go out after all */
     buf_fini(&s->replay);
     return 0;
 }
